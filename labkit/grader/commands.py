@@ -1,0 +1,37 @@
+"""What the commands of Valkey and Redis mean to a queue: which block, which take, which only set up a connection."""
+
+BLOCKING = {
+    "BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "WAIT", "WAITAOF",
+}  # fmt: skip
+TAKING = {
+    "LPOP", "RPOP", "BLPOP", "BRPOP", "LMPOP", "BLMPOP", "LMOVE", "BLMOVE", "RPOPLPUSH", "BRPOPLPUSH",
+    "ZPOPMIN", "ZPOPMAX", "BZPOPMIN", "BZPOPMAX", "ZMPOP", "BZMPOP", "XREADGROUP", "XAUTOCLAIM", "EVAL", "EVALSHA",
+    "FCALL",
+}  # fmt: skip
+CONNECTION = {"HELLO", "AUTH", "CLIENT", "SELECT", "READONLY", "QUIT", "RESET", "COMMAND"}
+SUBSCRIBING = {"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR"}
+# On a server that is not ours no access-control list protects the other keys, so the proxy refuses these itself.
+ADMINISTRATION = {
+    "ACL", "BGREWRITEAOF", "BGSAVE", "CLUSTER", "CONFIG", "DEBUG", "FAILOVER", "FLUSHALL", "FLUSHDB", "LATENCY",
+    "MIGRATE", "MODULE", "MONITOR", "PSYNC", "REPLICAOF", "RESTORE", "SAVE", "SHUTDOWN", "SLAVEOF", "SLOWLOG",
+    "SWAPDB", "SYNC", "KEYS", "MOVE",
+}  # fmt: skip
+REMOVING_FROM_BROKER = {"LPOP", "RPOP", "BLPOP", "BRPOP", "LMPOP", "BLMPOP", "ZPOPMIN", "ZPOPMAX", "BZPOPMIN"}
+
+
+def describe(verb: str, args: tuple[str, ...], task: int, *, reply: bool) -> str:
+    """What a command, or its reply, did with task number `task`, in a few plain words."""
+    key = args[0] if args else ""
+    if reply and verb in REMOVING_FROM_BROKER:
+        return f"took task {task}; the broker no longer has it"
+    if reply and verb in ("LMOVE", "BLMOVE", "RPOPLPUSH", "BRPOPLPUSH") and len(args) > 1:
+        return f"moved task {task} to {args[1]}"
+    if reply and verb in TAKING:
+        return f"was handed task {task}"
+    if verb in ("LPUSH", "RPUSH", "ZADD", "XADD", "LPUSHX", "RPUSHX", "HSET", "SET", "SADD"):
+        return f"put task {task} into {key}"
+    if verb in ("LREM", "ZREM", "HDEL", "SREM", "XACK", "XDEL"):
+        return f"removed task {task} from {key}"
+    if verb in ("EVAL", "EVALSHA", "FCALL"):
+        return f"ran a script on task {task}"
+    return f"read task {task}" if reply else f"named task {task}"

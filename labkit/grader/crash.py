@@ -1,0 +1,90 @@
+"""Crash points: every place in a small batch of tasks at which a worker, or its broker, can be killed."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from labkit.grader.history import COMMAND, WORK_STARTED
+from labkit.grader.proxy import AFTER, BEFORE, Command, Cut, Lane
+
+if TYPE_CHECKING:
+    from labkit.grader.scene import Actor, Scene
+
+WORK = "work"
+
+
+@dataclass(frozen=True)
+class Point:
+    """Before or after the nth command of a verb, or during the work on the nth task (verb WORK)."""
+
+    verb: str
+    nth: int
+    when: str
+
+    def __str__(self) -> str:
+        if self.verb == WORK:
+            return f"during the work on task {self.nth}"
+        return f"{self.when} {self.verb} number {self.nth}"
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def points_of(scene: "Scene", name: str) -> list[Point]:
+    """Every point in what the actor of this name has done in the scene, in order."""
+    points: dict[Point, None] = {}
+    seen: dict[str, int] = {}
+    for event in scene.history.events(who=name):
+        if event.what == COMMAND:
+            seen[event.verb] = nth = seen.get(event.verb, 0) + 1
+            points[Point(event.verb, nth, BEFORE)] = None
+            points[Point(event.verb, nth, AFTER)] = None
+        elif event.what == WORK_STARTED and event.tasks:
+            points[Point(WORK, event.tasks[0], "during")] = None
+    return list(points)
+
+
+class Fault:
+    """Something done to an actor, or to the broker, when the actor comes to a point."""
+
+    def __init__(self, scene: "Scene", point: Point, do: Callable[["Actor", str], None]) -> None:
+        self.scene, self.point, self._do = scene, point, do
+        self.struck = threading.Event()
+        scene.schedule = {"point": point.to_json()}
+
+    def arm(self, actor: "Actor") -> None:
+        """Lie in wait for the actor; called before its process is started."""
+        self.actor = actor
+        if self.point.verb == WORK:
+            self.scene.work.hold(self.point.nth)
+        else:
+            actor.lane.gates.append(self._gate)
+
+    def wait(self, within: float) -> bool:
+        """Wait until the fault has struck; False if the point was not reached in time."""
+        if self.point.verb == WORK:
+            self._strike_at_work(within)
+        else:
+            self.scene.history.wait_until(self.struck.is_set, within)
+        return self.struck.is_set()
+
+    def _strike_at_work(self, within: float) -> None:
+        task = self.point.nth
+
+        def at_work() -> bool:
+            return any(task in event.tasks for event in self.scene.history.events(WORK_STARTED, self.actor.name))
+
+        if self.scene.history.wait_until(at_work, within):
+            self._do(self.actor, str(self.point))
+            self.struck.set()
+        self.scene.work.release()
+
+    async def _gate(self, lane: Lane, command: Command, when: str) -> None:
+        if self.struck.is_set() or (command.verb, command.nth, when) != (self.point.verb, self.point.nth, self.point.when):
+            return
+        self.actor.lane.gates.remove(self._gate)
+        await self.scene.loop.loop.run_in_executor(None, self._do, self.actor, str(self.point))
+        self.struck.set()
+        self.scene.history.wake()
+        raise Cut

@@ -1,0 +1,88 @@
+"""What happened in one scene, in order: commands and replies, work, kills and restarts.
+
+Everything that the grader says about a submission is read from here. The idea of one history that is recorded
+first and judged afterwards is Jepsen's (https://jepsen.io).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+# What an event can be. A process sends a command and gets a reply; its work module starts and finishes work.
+STARTED, EXITED, KILLED, STOPPED, PAUSED, RESUMED = "started", "exited", "killed", "stopped", "paused", "resumed"
+COMMAND, REPLY = "command", "reply"
+WORK_STARTED, WORK_FINISHED, WORK_FAILED = "work started", "work finished", "work failed"
+BROKER_KILLED, BROKER_RESTARTED = "broker killed", "broker restarted"
+SENT = "sent"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened `at` seconds after the scene began, done by `who` (a process's name).
+
+    verb and args are a command's own words, shortened; tasks are the numbers of the tasks that it names;
+    empty says that a reply carried nothing (a take from an empty queue).
+    """
+
+    at: float
+    who: str
+    what: str
+    verb: str = ""
+    args: tuple[str, ...] = ()
+    tasks: tuple[int, ...] = ()
+    detail: str = ""
+    number: int = 0  # which command of its process, to pair a reply with its command
+    empty: bool = False
+    blocking: bool = False
+
+
+@dataclass
+class History:
+    """The events of a scene. Safe to use from several threads."""
+
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._events: list[Event] = []
+        self._changed = threading.Condition()
+
+    def now(self) -> float:
+        """Seconds since the scene began."""
+        return time.monotonic() - self.began
+
+    def add(self, who: str, what: str, **more: object) -> Event:
+        with self._changed:
+            event = Event(self.now(), who, what, **more)
+            self._events.append(event)
+            self._changed.notify_all()
+        return event
+
+    def wake(self) -> None:
+        """Make those who wait look again: something outside the history changed."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def events(self, what: str | None = None, who: str | None = None) -> list[Event]:
+        """The events so far, of one kind and of one process when these are given."""
+        with self._changed:
+            events = list(self._events)
+        return [e for e in events if (what is None or e.what == what) and (who is None or e.who == who)]
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events())
+
+    def wait_until(self, condition: Callable[[], object], within: float) -> object:
+        """Wait until `condition()` is true, looking again after each event; return its value, or None in the end.
+
+        It is also tried every 50 ms, for what changes without an event (a key that expires).
+        """
+        deadline = time.monotonic() + within
+        while True:
+            if value := condition():
+                return value
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            with self._changed:
+                self._changed.wait(min(left, 0.05))

@@ -1,0 +1,60 @@
+"""Lab 3: small photographs to work on, tasks that ask for it, and what the outputs must look like."""
+
+import io
+import struct
+import uuid
+import zlib
+from pathlib import Path
+
+from labkit.course import lab
+
+PHOTOS = ["dawn.jpg", "harbor.jpg", "meadow.png"]
+OPERATIONS = ["thumbnail", "resize", "grayscale", "rotate", "watermark"]
+
+
+def prepare(folder: Path) -> None:
+    """Draw some photographs, and put beside them files that are no images, or that are bombs."""
+    from PIL import Image
+
+    across = Image.linear_gradient("L").resize((240, 180))
+    for turn, name in enumerate(PHOTOS):
+        bands = [across.rotate(angle + 40 * turn) for angle in (0, 90, 180)]
+        Image.merge("RGB", bands).save(folder / name)
+    (folder / "notes.jpg").write_bytes(b"This is no photograph.\n")
+    (folder / "torn.jpg").write_bytes((folder / "dawn.jpg").read_bytes()[:600])
+    (folder / "bomb.png").write_bytes(png_of_zeros(30_000, 30_000))
+    (folder.parent / "secret.png").write_bytes((folder / "meadow.png").read_bytes())
+
+
+def png_of_zeros(width: int, height: int) -> bytes:
+    """A valid PNG of a few bytes that says it unpacks to width x height pixels. Format: the PNG specification."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 100_000, 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def new_task(scene) -> dict:
+    """An ordinary task; which photograph and which operation is up to the scene's seed."""
+    return {
+        "id": str(uuid.UUID(int=scene.random.getrandbits(128), version=4)),
+        "image": scene.random.choice(PHOTOS),
+        "operation": scene.random.choice(OPERATIONS),
+    }
+
+
+def expected_image(inputs: Path, task: dict) -> bytes:
+    """The pixels that the course's own images.py makes of the task, as the bytes of a file of the same kind."""
+    from PIL import Image, ImageOps
+
+    module: dict = {"__name__": "images", "__file__": str(lab(3).solution / "images.py")}
+    exec((lab(3).solution / "images.py").read_text(), module)  # the course's own file, not the submission's
+    with Image.open(inputs / task["image"]) as image:
+        image.load()
+        result = module["operate"](ImageOps.exif_transpose(image), task["operation"])
+    saved = io.BytesIO()
+    result.convert("RGB").save(saved, "PNG" if task["image"].endswith("png") else "JPEG")
+    return saved.getvalue()

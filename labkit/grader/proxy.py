@@ -1,0 +1,234 @@
+"""A proxy between one process and the broker that sees each command whole, and can hold, cut or kill at any of them.
+
+Each process of a scene gets a lane: a loopback port of its own, so that a command's sender is known without asking.
+On a connection one command is passed on only when the one before has been answered. A pipeline that is not a
+transaction can therefore be cut between any two of its commands, and all that came before the cut has taken effect.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from labkit.grader import commands
+from labkit.grader.history import COMMAND, REPLY, History
+from labkit.resp import Frame, FrameReader, ProtocolError, ReplyError, encode
+
+BEFORE, AFTER = "before", "after"
+SHOWN_CHARACTERS = 100  # of one argument, in the history
+
+
+class Names(Protocol):
+    """Finds the tasks that a command or a reply names; the scene's Tasks does."""
+
+    def numbers_in(self, value: object) -> tuple[int, ...]: ...
+    def shown(self, argument: bytes) -> str: ...
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command on its way. `nth` counts the commands of this verb that the lane has seen, from 1."""
+
+    verb: str
+    args: tuple[bytes, ...]
+    number: int
+    nth: int
+    tasks: tuple[int, ...]
+
+    @property
+    def blocking(self) -> bool:
+        if self.verb in ("XREAD", "XREADGROUP"):
+            return any(arg.upper() == b"BLOCK" for arg in self.args)
+        return self.verb in commands.BLOCKING
+
+
+class Cut(Exception):
+    """Raised by a gate: nothing more passes on this connection, in either direction."""
+
+
+# Called with (lane, command, BEFORE or AFTER) for each command; the command waits until it returns.
+Gate = Callable[["Lane", Command, str], Awaitable[None]]
+
+
+class Lane:
+    """The way of one process to the broker: its port, the gates on it, and the record of what passed."""
+
+    def __init__(
+        self,
+        who: str,
+        history: History,
+        names: Names,
+        broker: Callable[[], tuple[str, int]],
+        login: tuple[str, str] | None = None,
+        refused: frozenset[str] = frozenset(),
+    ) -> None:
+        self.who, self.history, self.names = who, history, names
+        self.broker, self.login, self.refused = broker, login, refused
+        self.gates: list[Gate] = []
+        self.dead = False
+        self.port = 0
+        self.in_flight: dict[int, Command] = {}
+        self._count = 0
+        self._verbs: Counter[str] = Counter()
+        self._server: asyncio.Server | None = None
+        self._connections: set[_Conversation] = set()
+
+    async def open(self) -> "Lane":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def close(self) -> None:
+        self.cut()
+        if self._server:
+            self._server.close()
+
+    def cut(self) -> None:
+        """Pass nothing on any more and drop every connection, as when the process died."""
+        self.dead = True
+        for connection in list(self._connections):
+            connection.drop()
+
+    def record(self, args: list[bytes]) -> Command:
+        verb = args[0].decode("ascii", "replace").upper()
+        number = -1
+        if verb not in commands.CONNECTION:
+            self._count += 1
+            self._verbs[verb] += 1
+            number = self._count
+        tasks = self.names.numbers_in(args)
+        command = Command(verb, tuple(args[1:]), number, self._verbs[verb], tasks)
+        if number > 0:
+            self.in_flight[number] = command
+            self._note(COMMAND, command, tasks)
+        return command
+
+    def record_reply(self, command: Command, value: object) -> None:
+        if command.number > 0:
+            self.in_flight.pop(command.number, None)
+            empty = value is None or value == [] or isinstance(value, ReplyError)
+            detail = str(value) if isinstance(value, ReplyError) else "QUEUED" if value == b"QUEUED" else ""
+            self._note(REPLY, command, self.names.numbers_in(value), detail=detail, empty=empty)
+
+    def _note(self, what: str, command: Command, tasks: tuple[int, ...], **more: object) -> None:
+        shown = tuple(self.names.shown(arg)[:SHOWN_CHARACTERS] for arg in command.args[:12])
+        self.history.add(
+            self.who, what, verb=command.verb, args=shown, tasks=tasks, number=command.number,
+            blocking=command.blocking, **more,
+        )  # fmt: skip
+
+    async def pass_gates(self, command: Command, when: str) -> None:
+        if command.number > 0:
+            for gate in list(self.gates):
+                await gate(self, command, when)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.dead:
+            writer.transport.abort()
+            return
+        conversation = _Conversation(self, reader, writer)
+        self._connections.add(conversation)
+        try:
+            await conversation.run()
+        finally:
+            self._connections.discard(conversation)
+
+
+class _Conversation:
+    """One client connection and its counterpart at the broker."""
+
+    def __init__(self, lane: Lane, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.lane, self.client_reader, self.client = lane, reader, writer
+        self.server: asyncio.StreamWriter | None = None
+        self.replies: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self.commands: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self.streaming = False  # after SUBSCRIBE replies no longer answer commands one by one
+        self.numbers: set[int] = set()
+
+    def drop(self) -> None:
+        for writer in (self.client, self.server):
+            if writer is not None:
+                writer.transport.abort()
+
+    async def run(self) -> None:
+        try:
+            reader, self.server = await asyncio.open_connection(*self.lane.broker())
+            if self.lane.login:
+                await self._log_in(reader)
+        except OSError:
+            self.drop()
+            return
+        pumps = [
+            asyncio.create_task(self._pump(self.client_reader, self.commands)),
+            asyncio.create_task(self._pump(reader, self.replies)),
+        ]
+        talk = asyncio.create_task(self._converse())
+        try:
+            await asyncio.wait([talk, *pumps], return_when=asyncio.FIRST_COMPLETED)
+            if pumps[0].done() and not self.lane.dead:
+                await self._last_words()
+        finally:
+            self.drop()
+            for task in (talk, *pumps):
+                task.cancel()
+            await asyncio.gather(talk, *pumps, return_exceptions=True)
+            for number in self.numbers:
+                self.lane.in_flight.pop(number, None)
+            self.lane.history.wake()
+
+    async def _last_words(self) -> None:
+        """Pass on what a client sent whole before it closed the connection: a real broker would have read it."""
+        while not self.commands.empty():
+            frame = self.commands.get_nowait()
+            if isinstance(frame.value, list) and frame.value:
+                self.numbers.add(self.lane.record(frame.value).number)
+                self.server.write(frame.raw)
+        self.server.close()
+        await asyncio.wait([asyncio.ensure_future(self.server.wait_closed())], timeout=1)
+
+    async def _log_in(self, reader: asyncio.StreamReader) -> None:
+        self.server.write(encode("AUTH", *self.lane.login))
+        if not (await reader.readline()).startswith(b"+OK"):
+            raise ConnectionError("the broker refused the scene's user")
+
+    async def _pump(self, reader: asyncio.StreamReader, frames: asyncio.Queue) -> None:
+        """Cut a stream into frames; push data goes straight to the client. Ends with the stream."""
+        cutter = FrameReader()
+        try:
+            while data := await reader.read(65536):
+                for frame in cutter.feed(data):
+                    if frames is self.replies and (frame.push or self.streaming):
+                        self.client.write(frame.raw)
+                    else:
+                        frames.put_nowait(frame)
+        except (OSError, ProtocolError):
+            pass
+
+    async def _converse(self) -> None:
+        while True:
+            frame = await self.commands.get()
+            args = frame.value
+            if not isinstance(args, list) or not args or not all(isinstance(arg, bytes) for arg in args):
+                continue
+            command = self.lane.record(args)
+            self.numbers.add(command.number)
+            await self.lane.pass_gates(command, BEFORE)
+            if self.lane.dead:
+                return
+            if command.verb in self.lane.refused:
+                self.lane.record_reply(command, ReplyError("refused"))
+                self.client.write(b"-NOPERM this user may not run '%s'\r\n" % command.verb.lower().encode())
+                continue
+            if command.verb in commands.SUBSCRIBING:
+                self.streaming = True
+            self.server.write(frame.raw)
+            if self.streaming:
+                continue
+            reply = await self.replies.get()
+            self.lane.record_reply(command, reply.value)
+            self.numbers.discard(command.number)
+            await self.lane.pass_gates(command, AFTER)
+            if self.lane.dead:
+                return
+            self.client.write(reply.raw)

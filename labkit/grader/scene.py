@@ -1,0 +1,400 @@
+"""One scene: a queue of its own at the broker, the submission's processes, and everything that happens to them.
+
+A check plays one scene or several. All waiting is for events, with a deadline; a deadline that passes is a failure
+with a story. Scenes of one run share the broker, the warm starter and the ledger, and may be played at once.
+"""
+
+import itertools
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from labkit.brokers import Broker
+from labkit.grader import commands, story
+from labkit.grader.failure import CheckFailed, CheckTimedOut
+from labkit.grader.history import (
+    BROKER_KILLED,
+    BROKER_RESTARTED,
+    COMMAND,
+    EXITED,
+    KILLED,
+    REPLY,
+    SENT,
+    WORK_FAILED,
+    WORK_FINISHED,
+    WORK_STARTED,
+    History,
+)
+from labkit.grader.ledger import WorkControl
+from labkit.grader.processes import Process
+from labkit.grader.proxy import Lane
+from labkit.grader.tasks import Task, Tasks
+from labkit.grader.verdict import Verdict, judge
+from labkit.resp import ReplyError
+
+if TYPE_CHECKING:
+    from labkit.grader.crash import Fault
+    from labkit.grader.run import Run
+
+PATIENCE_SECONDS = 10.0  # how long anything may take that needs no waiting; generous, for a machine that is busy
+DEAD_LETTERS = (":rejected", ":dead")
+_serial = itertools.count(1)
+
+
+class Actor:
+    """A process on the scene with its lane: what a check starts, watches and kills."""
+
+    process: Process
+
+    def __init__(self, scene: "Scene", name: str, lane: Lane) -> None:
+        self.scene, self.name, self.lane = scene, name, lane
+
+    def kill(self, detail: str = "") -> None:
+        """SIGKILL; from this moment nothing that it sends is passed on."""
+        self.scene.loop.loop.call_soon_threadsafe(self.lane.cut)
+        self.process.kill(detail)
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+    def pause(self) -> None:
+        self.process.pause()
+
+    def resume(self) -> None:
+        self.process.resume()
+
+    @property
+    def running(self) -> bool:
+        return self.process.running
+
+    def wait_exit(self, within: float = PATIENCE_SECONDS, *, question: str = "") -> int:
+        """Wait until the process has ended; return its exit status."""
+        if not self.process.exited.wait(within):
+            self.scene.time_out(f"{self.name} was still running after {within:g} s", question=question)
+        return self.process.status
+
+    def waits_for_a_task(self) -> bool:
+        """Whether the process stands in a blocking command just now."""
+        return any(command.blocking for command in list(self.lane.in_flight.values()))
+
+    def commands_sent(self) -> int:
+        return len(self.scene.history.events(COMMAND, self.name))
+
+    def empty_takes(self) -> int:
+        """How many takes in a row, up to now, have brought this process nothing."""
+        count = 0
+        for event in reversed(self.scene.history.events(who=self.name)):
+            if event.what in (WORK_STARTED, WORK_FINISHED):
+                break
+            if event.what == REPLY and event.verb in commands.TAKING:
+                if not event.empty:
+                    break
+                count += 1
+        return count
+
+
+class Scene:
+    """See the module. `seed` decides everything that is random in it."""
+
+    def __init__(self, run: "Run", title: str, broker: Broker, seed: int) -> None:
+        self.run, self.title, self.broker, self.seed = run, title, broker, seed
+        self.loop = run.loop
+        self.random = random.Random(seed)
+        self.number = next(_serial)
+        self.queue = f"{run.prefix}{self.number:04}-{run.lab.queue}"
+        self.folder = run.folder / f"s{self.number}"
+        self.code = run.submission.lay_out(self.folder / "code")
+        self.outputs = self.folder / "out"
+        self.outputs.mkdir()
+        self.history = History()
+        self.tasks = Tasks(self.queue, run.lab.queue)
+        self.work = WorkControl(run.loop, self.history, self.tasks)
+        self.actors: list[Actor] = []
+        self.settings: dict[str, str] = {}  # environment of every process that is started from now on
+        self.schedule: dict = {}  # the faults of this scene, as --replay needs them
+        self.kept = True  # whether its timeline is worth keeping
+        self._faults: dict[str, Fault] = {}
+        self._final: dict[str, int] | None = None
+        self._closed = False
+        self.login = broker.add_user(f"s{self.number}", self.queue)
+        self._admin = broker.connect()
+
+    # ---- on stage -------------------------------------------------------------------------------------------
+
+    def start(self, script: str, *args: str, name: str = "", url: str = "", **settings: object) -> Actor:
+        """Start one of the submission's scripts; it is called `name` (default: its first argument, or the script).
+
+        settings are environment variables; `url` replaces the broker's address.
+        """
+        name = name or (args[0] if args and not args[0].startswith("-") else script.removesuffix(".py"))
+        lane = self.loop.call(self._lane(name).open())
+        actor = Actor(self, name, lane)
+        if name in self._faults:
+            self._faults.pop(name).arm(actor)
+        token = self.run.ledger.admit(name, self.work)
+        env = {
+            "PATH": self.run.path,
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder),
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "VALKEY_URL": url or f"redis://127.0.0.1:{lane.port}/{self.run.database}",
+            "QUEUE": self.queue,
+            "INPUT_DIR": str(self.run.inputs),
+            "OUTPUT_DIR": str(self.outputs),
+            "LAB_LEDGER": str(self.run.ledger.path),
+            "LAB_TOKEN": token,
+        }
+        env |= {key: str(value) for key, value in (self.settings | settings).items()}
+        actor.process = self.run.starter.start(
+            self.code / script, list(args), name, env, self.code, self.history, cold=self.run.submission.cold
+        )
+        actor.process.when_done(lambda: self.run.ledger.dismiss(token))
+        self.actors.append(actor)
+        return actor
+
+    def lie_in_wait(self, name: str, fault: "Fault") -> "Fault":
+        """Have the fault strike the actor of this name, which is not started yet."""
+        self._faults[name] = fault
+        return fault
+
+    def _lane(self, name: str) -> Lane:
+        login = (self.login.user, self.login.password) if self.login else self.run.own_login
+        refused = frozenset() if self.login else frozenset(commands.ADMINISTRATION)
+        address = lambda: (self.broker.host, self.broker.port)  # noqa: E731  (asked anew after a restart)
+        return Lane(name, self.history, self.tasks, address, login, refused)
+
+    def push(self, *bodies: bytes | dict | int) -> list[Task]:
+        """Put tasks into the queue as a producer would: LPUSH, one after the other.
+
+        An int stands for that many ordinary tasks of the lab, a dict for a task's fields, bytes for a raw body.
+        """
+        pushed = []
+        for body in self._bodies(bodies):
+            task = self.tasks.add(body)
+            self._admin.ask("LPUSH", self.queue, body)
+            self.history.add("grader", SENT, tasks=(task.number,))
+            pushed.append(task)
+        return pushed
+
+    def _bodies(self, bodies: Iterable[bytes | dict | int]) -> Iterable[bytes]:
+        for body in bodies:
+            if isinstance(body, int):
+                for _ in range(body):
+                    yield json.dumps(self.run.new_task(self)).encode()
+            else:
+                yield body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    def adopt(self, body: bytes) -> Task:
+        """Take note of a task that the submission itself has put into the queue."""
+        task = self.tasks.add(body)
+        self.history.add("producer", SENT, tasks=(task.number,))
+        return task
+
+    def kill_broker(self, detail: str = "") -> None:
+        """SIGKILL the broker. The scene must have a broker of its own."""
+        self.history.add("broker", BROKER_KILLED, detail=detail)
+        self._admin.close()
+        self.broker.kill()
+
+    def restart_broker(self) -> None:
+        """Start the broker again on the data that its death left."""
+        self.broker.restart()
+        self._admin = self.broker.connect()
+        self.history.add("broker", BROKER_RESTARTED)
+
+    # ---- what the broker holds --------------------------------------------------------------------------------
+
+    def ask(self, *command: str | bytes | int) -> object:
+        """Ask the broker with the grader's own connection; keys are given whole (scene.queue + ":processing")."""
+        return self._admin.ask(*command)
+
+    def keys(self) -> list[str]:
+        """The keys of this scene."""
+        keys, cursor = [], b"0"
+        while True:
+            cursor, some = self._admin.ask("SCAN", cursor, "MATCH", f"{self.queue}*", "COUNT", 1000)
+            keys += some
+            if cursor == b"0":
+                return sorted(key.decode("utf-8", "replace") for key in set(keys))
+
+    def contents(self, key: str) -> list[bytes]:
+        """Everything that a key holds, whatever its type."""
+        match self._admin.ask("TYPE", key):
+            case "list":
+                return self._admin.ask("LRANGE", key, 0, -1)
+            case "string":
+                return [self._admin.ask("GET", key) or b""]
+            case "set":
+                return self._admin.ask("SMEMBERS", key)
+            case "zset":
+                return self._admin.ask("ZRANGE", key, 0, -1)
+            case "hash":
+                return self._admin.ask("HGETALL", key)
+            case "stream":
+                return self._admin.ask("XRANGE", key, "-", "+")
+        return []
+
+    def where(self) -> dict[int, list[str]]:
+        """For each task the keys that hold it, dead-letter lists left out."""
+        return self._holders(lambda key: not key.endswith(DEAD_LETTERS))
+
+    def dead(self) -> set[int]:
+        """The tasks in the dead-letter lists."""
+        return set(self._holders(lambda key: key.endswith(DEAD_LETTERS)))
+
+    def _holders(self, wanted: Callable[[str], bool]) -> dict[int, list[str]]:
+        held: dict[int, list[str]] = {}
+        for key in filter(wanted, self.keys()):
+            for value in self.contents(key):
+                for number in self.tasks.numbers_in(unwrapped(value)):
+                    held.setdefault(number, []).append(key.replace(self.queue, self.run.lab.queue))
+        return held
+
+    # ---- waiting and judging ---------------------------------------------------------------------------------
+
+    def verdict(self) -> Verdict:
+        numbers = sorted({n for e in self.history.events(SENT) for n in e.tasks})
+        return judge(self.history, numbers, self.where(), self.dead())
+
+    def wait_until(self, condition: Callable[[], object], expected: str, *, within: float = PATIENCE_SECONDS,
+                   question: str = "", task: int = 0) -> object:  # fmt: skip
+        """Wait until the condition is true and return its value; fail with a story when it is not, in time.
+
+        A script that dies, or whose TODO is not written, ends the wait at once.
+        """
+        value = self.history.wait_until(lambda: condition() or self._casualty(), within)
+        if casualty := self._casualty():
+            raise CheckFailed(story.casualty(self, casualty))
+        if not value:
+            self.time_out(expected, question=question, task=task)
+        return value
+
+    def wait_started(self, *tasks: Task, within: float = PATIENCE_SECONDS, question: str = "") -> None:
+        """Wait until work has begun on each of these tasks."""
+        numbers = {task.number for task in tasks}
+
+        def begun() -> bool:
+            return numbers <= {n for e in self.history.events(WORK_STARTED) for n in e.tasks}
+
+        self.wait_until(begun, f"work was to begin on {story.names(numbers)}", within=within, question=question)
+
+    def wait_done(self, *, question: str = "", quiet: float = 1.5, within: float = 20.0) -> Verdict:
+        """Wait until every task sent is done or set aside and no queue holds any; fail with a story otherwise.
+
+        The wait ends early when nothing moves any more: no work, and every worker has looked in vain for `quiet`
+        seconds. Then a task that is nowhere is lost, and one that still lies somewhere has been forgotten.
+        """
+        self.history.wait_until(lambda: self._all_done() or self._casualty() or self._at_rest(quiet), within)
+        if casualty := self._casualty():
+            raise CheckFailed(story.casualty(self, casualty), schedule=self.schedule)
+        verdict = self.verdict()
+        left = self.where()
+        bad = verdict.lost or verdict.repeated_without_cause or verdict.unexpected or verdict.waiting or left
+        if bad:
+            looping = "" if self._at_rest(quiet) else story.busy_without_end(self)
+            kind = CheckTimedOut if looping else CheckFailed
+            raise kind(story.of_verdict(self, verdict, left, looping, question), schedule=self.schedule)
+        return verdict
+
+    def _all_done(self) -> bool:
+        finished = {n for e in self.history.events(WORK_FINISHED) for n in e.tasks}
+        sent = {n for e in self.history.events(SENT) for n in e.tasks}
+        if not sent <= finished and not sent <= finished | self.dead():
+            return False
+        return not self.where()
+
+    def _at_rest(self, quiet: float) -> bool:
+        """Whether nothing has moved for `quiet` seconds, nobody is at work, and some worker looks for tasks in vain."""
+        moved, at_work = 0.0, set()
+        for event in self.history.events():
+            if event.what == WORK_STARTED:
+                at_work.add(event.who)
+            elif event.what in (WORK_FINISHED, WORK_FAILED, EXITED, KILLED):
+                at_work.discard(event.who)
+            if event.tasks or event.what not in (COMMAND, REPLY):
+                moved = event.at
+        if at_work or self.history.now() - moved < quiet:
+            return False
+        return any(actor.running and actor.empty_takes() >= 2 for actor in self.actors)
+
+    def _casualty(self) -> Actor | None:
+        """A process that died of itself, or met a TODO that is not written."""
+        for actor in self.actors:
+            if actor.process.killed:
+                continue
+            if actor.process.exited.is_set() and actor.process.status != 0 and not actor.process.excused:
+                return actor
+            if "NotImplementedError: TODO" in actor.process.errors():
+                return actor
+        return None
+
+    def fail(self, summary: str, *, question: str = "", task: int = 0) -> None:
+        """End the check: the submission did something else than was asked."""
+        raise CheckFailed(story.told(self, summary, question=question, task=task), schedule=self.schedule)
+
+    def time_out(self, expected: str, *, question: str = "", task: int = 0) -> None:
+        """End the check: what was expected did not come. An endless loop is named as one."""
+        looping = story.busy_without_end(self)
+        summary = f"{expected[:1].upper()}{expected[1:]}; it did not happen in time."
+        text = story.told(self, f"{summary}{looping}", question=question, task=task)
+        raise (CheckTimedOut if looping else CheckFailed)(text, schedule=self.schedule)
+
+    def expect(self, condition: object, summary: str, *, question: str = "", task: int = 0) -> None:
+        """Fail with this summary unless the condition is true."""
+        if not condition:
+            self.fail(summary, question=question, task=task)
+
+    def done_order(self) -> list[int]:
+        """The numbers of the tasks in the order in which work on them began."""
+        return [n for e in self.history.events(WORK_STARTED) for n in e.tasks]
+
+    def remove_folder(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def final_counts(self) -> dict[str, int]:
+        """The verdict in numbers, as it was when the scene closed or as it is now."""
+        if self._final is None:
+            try:
+                self._final = self.verdict().counts()
+            except (OSError, ReplyError):
+                self._final = {}  # the scene's own broker is dead
+        return self._final
+
+    def close(self) -> None:
+        """End what is still running and take the scene's keys off the broker. Closing twice is allowed."""
+        if self._closed:
+            return
+        self._closed = True
+        self.final_counts()
+        for actor in self.actors:
+            if actor.running:
+                actor.process.killed = True
+                actor.process.signal(9, group=True)
+            self.loop.call(actor.lane.close())
+        self.work.release()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        for actor in self.actors:
+            actor.process.exited.wait(max(0, deadline - time.monotonic()))
+        try:
+            self.broker.clear(self.queue)
+        except OSError:
+            pass  # a broker of the scene's own that a fault left dead
+        self._admin.close()
+        self.remove_folder()
+
+
+def unwrapped(value: object) -> object:
+    """A stored value for looking tasks up in it: a dead letter carries its body as a JSON string."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        fields = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    body = fields.get("body") if isinstance(fields, dict) else None
+    return [value, body.encode()] if isinstance(body, str) else value

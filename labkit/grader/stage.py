@@ -1,0 +1,108 @@
+"""What a check is given: it sets scenes, plays many of them at once, and walks through every crash point."""
+
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from labkit.grader import story
+from labkit.grader.crash import WORK, Fault, Point, points_of
+from labkit.grader.failure import CheckFailed
+from labkit.grader.run import Run
+from labkit.grader.scene import Actor, Scene
+
+Case = TypeVar("Case")
+SCENES_AT_ONCE = 8
+
+
+class Stage:
+    """The stage of one check. `replay` is the schedule of an earlier failure: only that case is played again."""
+
+    def __init__(self, run: Run, check: str, replay: dict | None = None) -> None:
+        self.run, self.check, self.replay = run, check, replay
+        self.seed = zlib.crc32(check.encode()) ^ run.seed
+        self.scenes: list[Scene] = []
+        self.facts: dict[str, int] = {}  # what the check counted, for the record: crash points tried, …
+        self._lock = threading.Lock()
+
+    def scene(self, title: str = "", *, own_broker: bool = False, kept: bool = True) -> Scene:
+        """Set a scene; it is closed when the check ends. `kept` scenes have a timeline."""
+        scene = self.run.scene(title, self.seed, own_broker=own_broker)
+        with self._lock:
+            scene.kept = kept
+            self.scenes.append(scene)
+        return scene
+
+    def play_each(self, cases: Sequence[Case], play: Callable[[Case], None]) -> None:
+        """Play all cases, several at once; fail with the story of the first, in their order, that fails."""
+        failures: dict[int, BaseException] = {}
+
+        def one(position: int) -> None:
+            if failures and position > min(failures):
+                return  # an earlier case has failed: its story is the one to tell
+            try:
+                play(cases[position])
+            except Exception as error:
+                failures[position] = error
+
+        with ThreadPoolExecutor(min(SCENES_AT_ONCE, max(1, len(cases)))) as pool:
+            list(pool.map(one, range(len(cases))))
+        if failures:
+            raise failures[min(failures)]
+
+    def at_every_point(
+        self,
+        name: str,
+        first: Callable[[Scene], None],
+        then: Callable[[Scene], None],
+        do: Callable[[Actor, str], None],
+        *,
+        own_broker: bool = False,
+        calm: Callable[[Scene], None],
+        within: float = 10.0,
+    ) -> None:
+        """Play one scene for each crash point of the actor called `name`, injecting a fault there.
+
+        first(scene) sets everything up, starting the actor last; calm(scene) waits until the actor has done all
+        that it would do unharmed (played once, to find the points); do(actor, point) is the fault; then(scene)
+        goes on after the fault and judges the outcome.
+        """
+
+        def play(point: Point) -> None:
+            scene = self.scene(str(point), own_broker=own_broker, kept=False)
+            try:
+                fault = scene.lie_in_wait(name, Fault(scene, point, do))
+                first(scene)
+                struck = fault.wait(within)
+                self._count("crash points", 1 if struck else 0)
+                then(scene)
+                scene.kept = point.verb == WORK
+            except CheckFailed as failure:
+                scene.kept = True
+                raise type(failure)(f"{story.fault_words(scene)}\n{failure}", schedule=failure.schedule) from None
+            finally:
+                self._close(scene)
+
+        if self.replay and "point" in self.replay:
+            play(Point(**self.replay["point"]))
+            return
+        scene = self.scene("nothing is killed", own_broker=own_broker)
+        first(scene)
+        calm(scene)
+        points = points_of(scene, name)
+        self._close(scene)
+        self.play_each(points, play)
+
+    def _count(self, what: str, more: int) -> None:
+        with self._lock:
+            self.facts[what] = self.facts.get(what, 0) + more
+
+    def _close(self, scene: Scene) -> None:
+        scene.close()
+        if scene.broker is not self.run.broker:
+            self.run.end_broker(scene.broker)
+
+    def close(self) -> None:
+        for scene in self.scenes:
+            self._close(scene)

@@ -1,0 +1,222 @@
+"""The story of a failure: what was done, what was expected, what was seen, one task step by step, one question."""
+
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labkit.grader import commands
+from labkit.grader.history import (
+    BROKER_KILLED,
+    BROKER_RESTARTED,
+    COMMAND,
+    EXITED,
+    KILLED,
+    PAUSED,
+    REPLY,
+    RESUMED,
+    SENT,
+    STOPPED,
+    WORK_FAILED,
+    WORK_FINISHED,
+    WORK_STARTED,
+    Event,
+)
+from labkit.grader.verdict import Verdict, in_hand
+
+if TYPE_CHECKING:
+    from labkit.grader.scene import Actor, Scene
+
+MOST_STEPS = 14
+COMMAND_WIDTH = 46
+BUSY = 0.6  # of one core, over the moment that we look: a process that computes and does not wait
+QUESTIONS = {
+    "lost": "Between which two commands is the task in no list at all?",
+    "waiting": "Who looks for the tasks of a worker that is gone, when, and how does it know that it is gone?",
+    "unacknowledged": "Which command takes a finished task off the worker's own list?",
+    "duplicated": "Which command handed the same task out a second time, and what should have happened before it?",
+    "unexpected": "Where does the id that the work is given come from?",
+}
+
+
+def told(scene: "Scene", summary: str, *, question: str = "", task: int = 0) -> str:
+    """A summary, the steps of one task (0: of the scene), and a question, as one text of several lines."""
+    lines = [summary, *steps(scene, task)]
+    if question:
+        lines.append(question)
+    return clean("\n".join(lines))
+
+
+def of_verdict(scene: "Scene", verdict: Verdict, left: dict[int, list[str]], looping: str, question: str) -> str:
+    """What became of the tasks when it is not what was asked."""
+    parts = [f"{verdict.sent} {'task' if verdict.sent == 1 else 'tasks'} went in; {verdict.done} were done."]
+    kind, task = "", 0
+    forgotten = {number: keys for number, keys in left.items() if number not in verdict.waiting}
+    if verdict.unexpected:
+        kind = "unexpected"
+        parts.append(f"Done but never sent: id {verdict.unexpected[0]!r}.")
+    if forgotten:
+        kind, task = "unacknowledged", min(forgotten)
+        parts.append(f"Done but never acknowledged: {names(forgotten)}, still in {', '.join(forgotten[task])}.")
+    if verdict.waiting:
+        kind, task = "waiting", verdict.waiting[0]
+        parts.append(f"Never done: {names(verdict.waiting)}, still in {', '.join(left.get(task, ['the queue']))}.")
+    if verdict.repeated_without_cause:
+        kind, task = "duplicated", verdict.repeated_without_cause[0]
+        parts.append(f"Done more than once: {names(verdict.repeated_without_cause)}.")
+    if verdict.lost:
+        kind, task = "lost", verdict.lost[0]
+        parts.append(f"Lost: {names(verdict.lost)}.")
+    return told(scene, " ".join(parts) + looping, question=question or QUESTIONS.get(kind, ""), task=task)
+
+
+def casualty(scene: "Scene", actor: "Actor") -> str:
+    """A script of the submission died of itself, or came to a TODO that is not written."""
+    errors = actor.process.errors()
+    script = Path(actor.process.script).name
+    if todo := re.search(r"NotImplementedError: (TODO (\d+): .*)", errors):
+        number = int(todo.group(2))
+        module = next((f"{each.module}.py" for each in scene.run.lab.todos if each.number == number), script)
+        return clean(f"{module}: {todo.group(1).strip()}.\nThis is not written yet.")
+    ending = f"ended with status {actor.process.status}" if (actor.process.status or 0) >= 0 else "was ended"
+    trace = own_lines(errors, Path(actor.process.script).parent)
+    summary = f"{script} ({actor.name}) {ending}" + ("; its last words:" if trace else " and said nothing.")
+    return told(scene, "\n".join([summary, *("    " + line for line in trace)]), task=0)
+
+
+def own_lines(errors: str, folder: Path) -> list[str]:
+    """The last traceback of a script, with only the frames that lie in its own folder; or its last lines."""
+    lines = errors.rstrip().splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    if not starts:
+        return [line[:200] for line in lines[-3:]]
+    kept, keep = [], False
+    for line in lines[starts[-1] + 1 :]:
+        if found := re.match(r'  File "(.*)", line (\d+), in (.*)', line):
+            keep = Path(found.group(1)).parent == folder
+            if keep:
+                kept.append(f"{Path(found.group(1)).name} line {found.group(2)}, in {found.group(3)}")
+        elif not line.startswith("  "):
+            kept.append(line[:300])
+        elif keep and not set(line.strip()) <= set("^~"):
+            kept.append("  " + line.strip())
+    return kept[-12:]
+
+
+def busy_without_end(scene: "Scene") -> str:
+    """A sentence about a process that computes without end, with the last thing that it did; "" if there is none."""
+    running = [actor for actor in scene.actors if actor.running]
+    before = {actor.name: actor.process.cpu_seconds() for actor in running}
+    began = time.monotonic()
+    scene.history.wait_until(lambda: None, 0.3)
+    for actor in running:
+        used = actor.process.cpu_seconds() - before[actor.name]
+        if used > BUSY * (time.monotonic() - began):
+            return f" {actor.name} computes without end: {last_act(scene, actor)}"
+    return ""
+
+
+def last_act(scene: "Scene", actor: "Actor") -> str:
+    """What a process did last, and where in its code it is now."""
+    sent = scene.history.events(COMMAND, actor.name)
+    last = f"its last command was {sent[-1].verb} {' '.join(sent[-1].args[:2])}".rstrip() if sent else "it sent nothing"
+    when = f" at +{sent[-1].at:.1f} s" if sent else ""
+    where = actor.process.where()
+    return f"{last}{when}{f', and it is at {where}' if where else ''}."
+
+
+def steps(scene: "Scene", task: int) -> list[str]:
+    """What happened to one task, a line a step: time, process, command, words. For task 0, the last few events."""
+    events = scene.history.events()
+    answered = {(e.who, e.number): e for e in events if e.what == REPLY}
+    rows = []
+    for position, event in enumerate(events):
+        if words := _words(scene, event, task, events[:position], answered):
+            rows.append((event, *words))
+    if len(rows) > MOST_STEPS:
+        rows = rows[: MOST_STEPS // 2] + [None] + rows[-MOST_STEPS // 2 :]
+    width = max([len(row[0].who) for row in rows if row], default=0)
+    lines = []
+    for row in rows:
+        if row is None:
+            lines.append("    …")
+            continue
+        event, command, words = row
+        command = command if len(command) <= COMMAND_WIDTH else command[: COMMAND_WIDTH - 1] + "…"
+        lines.append(f"    +{event.at:.3f} s  {event.who:{width}}  {command:{COMMAND_WIDTH}}  {words}".rstrip())
+    return lines
+
+
+def _words(scene: "Scene", event: Event, task: int, before: list[Event], answered: dict) -> tuple[str, str] | None:
+    """The command and the words for one event of a story about `task`; None if it is not part of that story."""
+    if event.what in (BROKER_KILLED, BROKER_RESTARTED):
+        return event.what.replace("broker ", ""), event.detail
+    if event.what in (KILLED, EXITED, STOPPED, PAUSED, RESUMED):
+        if event.what == EXITED and event.who in {e.who for e in before if e.what == KILLED}:
+            return None
+        signal_name = "killed (SIGKILL)" if event.what == KILLED else f"{event.what} {event.detail}".strip()
+        return signal_name, moment(before, event.who, task) if event.what == KILLED else ""
+    if event.what == COMMAND and not task:
+        reply = answered.get((event.who, event.number))
+        said = "no answer" if reply is None else "nothing there" if reply.empty and not reply.detail else reply.detail
+        return _command(event), said
+    if not task or task not in event.tasks:
+        return None
+    if event.what == SENT:
+        return "", f"task {task} goes into {scene.run.lab.queue}"
+    if event.what in (WORK_STARTED, WORK_FINISHED, WORK_FAILED):
+        return "", f"{event.what.replace('work ', 'work on task ' + str(task) + ' ')} {event.detail}".rstrip()
+    if event.what == COMMAND:
+        words = commands.describe(event.verb, event.args, task, reply=False)
+        return _command(event), words if (event.who, event.number) in answered else f"{words}: never answered"
+    if event.what == REPLY:
+        if any(e.number == event.number and e.who == event.who and task in e.tasks for e in before if e.what == COMMAND):
+            return None  # the command has said it
+        return _command(event), commands.describe(event.verb, event.args, task, reply=True)
+    return None
+
+
+def _command(event: Event) -> str:
+    return f"{event.verb} {' '.join(' '.join(arg.split())[:40] for arg in event.args)}"
+
+
+def fault_words(scene: "Scene") -> str:
+    """One sentence on the fault of a scene: who was killed, and when, in words and by command."""
+    events = scene.history.events()
+    for position, event in enumerate(events):
+        if event.what == KILLED:
+            return f"{event.who} was killed {moment(events[:position], event.who)} ({event.detail})."
+        if event.what == BROKER_KILLED:
+            who = next((e.who for e in reversed(events[:position]) if e.what == COMMAND), "")
+            return f"The broker was killed and restarted; {who} was {moment(events[:position], who)} ({event.detail})."
+    return "The fault was never reached."
+
+
+def moment(before: list[Event], who: str, task: int = 0) -> str:
+    """In words, what a process was at when it was killed: the named crash points."""
+    held = in_hand(before, who)
+    number = task if task in held else min(held, default=0)
+    if not number:
+        return "with nothing in hand"
+    work = [e.what for e in before if e.who == who and number in e.tasks and e.what.startswith("work")]
+    if not work:
+        return f"after the take of task {number}"
+    if work[-1] == WORK_STARTED:
+        return f"during the work on task {number}"
+    if work[-1] == WORK_FAILED:
+        return f"after the work on task {number} failed"
+    return f"after the work on task {number}, before the acknowledgement"
+
+
+def names(numbers: Iterable[int]) -> str:
+    """Task numbers in words: "task 7", "tasks 3 and 7"."""
+    listed = [str(number) for number in sorted(numbers)]
+    if len(listed) < 2:
+        return f"task {listed[0]}" if listed else "no task"
+    return f"tasks {', '.join(listed[:-1])} and {listed[-1]}"
+
+
+def clean(text: str) -> str:
+    """Text without control characters: what a submission says must not steer a terminal or a report."""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)

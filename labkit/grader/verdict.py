@@ -1,0 +1,126 @@
+"""What became of each task. The words are those of Jepsen's queue checkers."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from labkit.grader.history import (
+    BROKER_KILLED,
+    COMMAND,
+    KILLED,
+    REPLY,
+    WORK_FAILED,
+    WORK_FINISHED,
+    WORK_STARTED,
+    Event,
+    History,
+)
+
+
+@dataclass
+class Verdict:
+    """The numbers of the tasks by what became of them. Every task sent is in exactly one of the first five.
+
+    allowed are those of `duplicated` that were in hand at a kill: at-least-once allows them to be repeated.
+    unexpected are ids that were worked on and never sent. recovered were hit by a fault and done all the same.
+    """
+
+    sent: int = 0
+    done_once: list[int] = field(default_factory=list)
+    duplicated: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
+    dead: list[int] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    recovered: list[int] = field(default_factory=list)
+    allowed: list[int] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        return len(self.done_once) + len(self.duplicated)
+
+    @property
+    def repeated_without_cause(self) -> list[int]:
+        return [number for number in self.duplicated if number not in self.allowed]
+
+    def counts(self) -> dict[str, int]:
+        """The numbers for a report."""
+        return {
+            "sent": self.sent,
+            "done_once": len(self.done_once),
+            "duplicated": len(self.duplicated),
+            "lost": len(self.lost),
+            "waiting": len(self.waiting),
+            "dead": len(self.dead),
+            "unexpected": len(self.unexpected),
+            "recovered": len(self.recovered),
+        }
+
+
+def judge(history: History, numbers: list[int], where: dict[int, list[str]], dead: set[int]) -> Verdict:
+    """Say what became of the tasks `numbers`.
+
+    where: the keys at the broker that still hold each task, dead-letter lists left out; dead: those in such a list.
+    A task that was done and is also still in a queue counts as done; that it will be done again is for the caller.
+    """
+    finished = Counter(number for e in history.events(WORK_FINISHED) for number in e.tasks)
+    hit = in_hand_at_faults(history)
+    verdict = Verdict(sent=len(numbers))
+    for number in numbers:
+        if finished[number]:
+            group = verdict.done_once if finished[number] == 1 else verdict.duplicated
+            if number in hit:
+                verdict.recovered.append(number)
+                verdict.allowed.append(number)
+        elif number in dead:
+            group = verdict.dead
+        elif where.get(number):
+            group = verdict.waiting
+        else:
+            group = verdict.lost
+        group.append(number)
+    verdict.unexpected = [e.detail for e in history.events(WORK_FINISHED) if not e.tasks]
+    return verdict
+
+
+def in_hand_at_faults(history: History) -> set[int]:
+    """The tasks that some process had in its hands when it, or the broker, was killed."""
+    hit: set[int] = set()
+    events = history.events()
+    for position, event in enumerate(events):
+        if event.what == KILLED:
+            hit |= in_hand(events[:position], event.who)
+        elif event.what == BROKER_KILLED:
+            for who in {e.who for e in events[:position]}:
+                hit |= in_hand(events[:position], who)
+    return hit
+
+
+def in_hand(events: list[Event], who: str) -> set[int]:
+    """The tasks that `who` had been handed, or was working on, and had not yet parted with.
+
+    A task is handed over by the reply to a command that does not itself name it (a take), or when its work starts.
+    It is parted with by an answered command that names it (an acknowledgement, a rejection, a retry).
+    """
+    held: set[int] = set()
+    naming: dict[int, tuple[int, ...]] = {}
+    queued: set[int] = set()  # named within MULTI: nothing has happened to them until EXEC is answered
+    for event in events:
+        if event.who != who:
+            continue
+        if event.what == COMMAND:
+            naming[event.number] = event.tasks
+        elif event.what == REPLY:
+            named = set(naming.get(event.number, ()))
+            if event.detail == "QUEUED":
+                queued |= named
+                continue
+            if event.verb in ("EXEC", "DISCARD"):
+                named = queued if event.verb == "EXEC" and not event.empty else set()
+                queued = set()
+            held -= named
+            held |= set(event.tasks) - named
+        elif event.what in (WORK_STARTED, WORK_FINISHED, WORK_FAILED):
+            held |= set(event.tasks)
+        elif event.what == KILLED:
+            held.clear()
+    return held

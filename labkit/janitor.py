@@ -1,0 +1,328 @@
+"""Nothing outlives a command: a small helper process ends and removes what the command leaves behind.
+
+The helper is this same file, run by a bare Python in a session of its own, so that Ctrl-C does not reach it.
+Its standard input is a pipe from the command. When the command ends, in whatever way, SIGKILL included, the
+kernel closes the pipe; the helper then kills the processes and removes the folders it was told of, and exits.
+
+    server = janitor().start_process(["valkey-server", "valkey.conf"])
+    folder = temporary_folder()
+"""
+
+import os
+import sys
+import time
+
+if __name__ != "__main__":  # the helper starts in half the time without these
+    import atexit
+    import pathlib
+    import secrets
+    import subprocess
+    import threading
+    import weakref
+
+KILLED_WITHIN_SECONDS = 3.0  # a killed process may still have to give its memory back
+REMOVED_WITHIN_SECONDS = 3.0
+CLOSED_WITHIN_SECONDS = 15.0
+
+
+def process_mark(pid: int) -> str:
+    """Return what tells this process from a later one with the same number: its start time, in clock ticks.
+
+    Read from /proc (Linux). "-" where it can not be known: no such process, or no /proc (macOS).
+    """
+    return _stat_field(pid, 19) or "-"
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether the process exists and has not ended; a zombie that nobody has waited for has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return _stat_field(pid, 0) not in ("Z", "X")
+
+
+def _stat_field(pid: int, index: int) -> str | None:
+    """Field of /proc/PID/stat, counted from the state, which follows the name in brackets."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[index].decode()
+    except (OSError, IndexError):
+        return None
+
+
+# ---- the helper process: below, until the next line of this kind, nothing but os, sys and time ----
+
+
+def _help() -> None:
+    """Read orders until the command has gone; then clean up."""
+    import signal
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    processes: dict[int, tuple[str, bool]] = {}
+    folders: dict[bytes, str] = {}
+    for line in sys.stdin.buffer:
+        _obey(line.rstrip(b"\n"), processes, folders)
+    kill_processes(processes)
+    for folder, identity in folders.items():
+        remove_folder(folder, identity)
+
+
+def _obey(line: bytes, processes: dict, folders: dict) -> None:
+    """Note one order: `process PID MARK alone|leads`, `forget-process PID`, `folder ID PATH`, `forget-folder PATH`."""
+    order, _, rest = line.partition(b" ")
+    if order == b"process":
+        pid, mark, group = rest.decode().split()
+        processes[int(pid)] = (process_mark(int(pid)) if mark == "look" else mark, group == "leads")
+    elif order == b"forget-process":
+        processes.pop(int(rest), None)
+    elif order == b"folder":
+        identity, _, path = rest.partition(b" ")
+        folders[path] = identity.decode()
+    elif order == b"forget-folder":
+        folders.pop(rest, None)
+
+
+def _leads_a_group(pid: int) -> bool:
+    try:
+        return os.getpgid(pid) == pid
+    except OSError:
+        return False
+
+
+def kill_processes(processes: dict[int, tuple[str, bool]]) -> None:
+    """Kill every process, and its group where it leads one; return when they have ended."""
+    ours = []
+    for pid, (mark, led_a_group) in processes.items():
+        if process_mark(pid) not in (mark, "-"):
+            continue  # the number belongs to another program by now
+        ours.append(pid)
+        # While a group has members, its number is given to no other process: it is still the one we knew.
+        kill = os.killpg if led_a_group or _leads_a_group(pid) else os.kill
+        try:
+            kill(pid, 9)
+        except OSError:
+            pass
+    deadline = time.monotonic() + KILLED_WITHIN_SECONDS
+    while any(is_running(pid) for pid in ours) and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def remove_folder(folder: bytes, identity: str) -> None:
+    """Remove the folder with all that is in it, unless another one lies in its place."""
+    import shutil
+
+    deadline = time.monotonic() + REMOVED_WITHIN_SECONDS
+    while True:
+        if folder_identity(folder) not in (identity, "-") and identity != "-":
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder) or os.path.islink(folder) or time.monotonic() > deadline:
+            return
+        for path, _, _ in os.walk(folder):  # a folder closed by chmod keeps rmtree out
+            try:
+                os.chmod(path, 0o700)
+            except OSError:
+                pass
+        time.sleep(0.01)  # or a dying process still wrote into it
+
+
+def folder_identity(folder: bytes | str) -> str:
+    """Device and inode of a folder; "-" where there is none."""
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return "-"
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+if __name__ == "__main__":
+    _help()
+    sys.exit()
+
+
+# ---- the command's side ----
+
+SHORT_ENOUGH = (
+    70  # a Unix socket's path has at most 103 bytes on macOS; the rest is for names inside the folder
+)
+
+# The shell gives its own number to the helper and only then becomes the program: there is no moment at which a
+# program runs and nobody would end it, even if this command is killed between the two.
+_ANNOUNCE_AND_BECOME = 'echo "process $$ look leads" >&0; exec "$@" </dev/null'
+
+
+class Janitor:
+    """What to end and to remove when this process is no more. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._reset()
+        _janitors.add(self)
+
+    def _reset(self) -> None:
+        self._owner = os.getpid()
+        self._lock = threading.RLock()
+        self._helper: subprocess.Popen | None = None
+        self._processes: dict[int, tuple[str, bool]] = {}
+        self._folders: dict[bytes, str] = {}
+
+    def start_process(self, command: list[str], **popen_options) -> subprocess.Popen:
+        """Start a program in a session of its own, watched before its first instruction.
+
+        Takes what subprocess.Popen takes, except stdin (which is /dev/null) and start_new_session.
+        A program that can not be executed ends with status 126 or 127 and a line on stderr, as in a shell.
+        """
+        with self._lock:
+            self._tell(None)
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", _ANNOUNCE_AND_BECOME, "sh", *command],
+                stdin=self._helper.stdin,
+                start_new_session=True,
+                **popen_options,
+            )
+            self._processes[process.pid] = (process_mark(process.pid), True)
+            return process
+
+    def watch_process(self, pid: int) -> None:
+        """Have this process, and its group if it leads one, killed at the end."""
+        with self._lock:
+            self._processes[pid] = (process_mark(pid), _leads_a_group(pid))
+            self._tell(self._process_line(pid))
+
+    def forget_process(self, pid: int) -> None:
+        """Leave this process alone: it has been waited for, or it may stay."""
+        with self._lock:
+            if self._processes.pop(pid, None) is not None:
+                self._tell(f"forget-process {pid}".encode())
+
+    def watch_folder(self, path: str | os.PathLike) -> None:
+        """Have this folder removed at the end.
+
+        ValueError unless it lies inside the system's folder for temporary files or inside a folder named .lab.
+        """
+        folder = _removable(path)
+        with self._lock:
+            self._folders[folder] = folder_identity(folder)
+            self._tell(b"folder %s %s" % (self._folders[folder].encode(), folder))
+
+    def forget_folder(self, path: str | os.PathLike) -> None:
+        """Leave this folder alone: it has been removed, or it may stay."""
+        folder = _removable(path)
+        with self._lock:
+            if self._folders.pop(folder, None) is not None:
+                self._tell(b"forget-folder " + folder)
+
+    def close(self) -> None:
+        """Clean up now, and return when it is done."""
+        with self._lock:
+            if self._helper is None or self._owner != os.getpid():
+                return
+            self._tell(None)  # a helper that somebody killed is replaced, and told everything again
+            helper = self._helper
+            self._helper = None
+            self._processes.clear()
+            self._folders.clear()
+            helper.stdin.close()
+            try:
+                helper.wait(CLOSED_WITHIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                helper.returncode = 0  # it goes on without us
+
+    def _tell(self, line: bytes | None) -> None:
+        """Give one order to the helper; start the helper first if there is none."""
+        if self._owner != os.getpid():
+            self._reset()
+        alive = self._helper is not None and self._helper.poll() is None
+        if not alive or (line is not None and not self._write(line)):
+            self._start_helper()
+
+    def _process_line(self, pid: int) -> bytes:
+        mark, leads = self._processes[pid]
+        return f"process {pid} {mark} {'leads' if leads else 'alone'}".encode()
+
+    def _write(self, line: bytes) -> bool:
+        try:
+            os.write(self._helper.stdin.fileno(), line + b"\n")  # one write: lines of threads never mix
+        except BrokenPipeError:
+            return False
+        return True
+
+    def _start_helper(self) -> None:
+        """Start a helper and tell it all that is watched."""
+        if self._helper is not None:
+            self._helper.stdin.close()
+            self._helper.wait()
+        self._helper = subprocess.Popen(
+            [sys.executable, "-I", "-S", os.path.abspath(__file__)],
+            bufsize=0,
+            stdin=subprocess.PIPE,  # not inheritable: only a process that is given it keeps the helper waiting
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+        for pid in self._processes:
+            self._write(self._process_line(pid))
+        for folder, identity in self._folders.items():
+            self._write(b"folder %s %s" % (identity.encode(), folder))
+
+    def _let_go_after_fork(self) -> None:
+        """In a forked child: drop the copy of the pipe, or the helper would wait for the child as well."""
+        if self._helper is not None:
+            self._helper.stdin.close()
+            self._helper.returncode = 0  # not our child
+        self._reset()
+
+
+def _removable(path: str | os.PathLike) -> bytes:
+    """Return the folder's real path, or refuse it with ValueError."""
+    given = pathlib.Path(path)
+    real = given.parent.resolve() / given.name
+    inside = any(root.resolve() in real.parents for root in _temporary_roots()) or ".lab" in real.parent.parts
+    if not inside or real.name in ("", "..") or real.is_symlink() or "\n" in str(real):
+        raise ValueError(f"will not remove {given}: it is neither a temporary folder nor inside .lab")
+    return os.fsencode(real)
+
+
+def _temporary_roots() -> list[pathlib.Path]:
+    """The system's folders for temporary files.
+
+    Not tempfile.gettempdir: to find out, it writes a file and removes it, and a kill in between leaves the file.
+    """
+    given = pathlib.Path(os.environ.get("TMPDIR") or "/tmp")
+    return [given, pathlib.Path("/tmp")] if given.is_dir() else [pathlib.Path("/tmp")]
+
+
+_janitors: "weakref.WeakSet[Janitor]" = weakref.WeakSet()
+_the_janitor = Janitor()
+
+
+def janitor() -> Janitor:
+    """Return this process's janitor. It starts its helper when it is first told something."""
+    return _the_janitor
+
+
+def temporary_folder(prefix: str = "lab-") -> pathlib.Path:
+    """Make an empty folder that only this user may open, and that goes when this process does.
+
+    Its path is short, so that a Unix socket may lie in it.
+    """
+    roots = [root.resolve() for root in _temporary_roots()]
+    root = next((root for root in roots if len(os.fsencode(root)) <= SHORT_ENOUGH), roots[-1])
+    while (folder := root / f"{prefix}{secrets.token_hex(4)}").exists():
+        pass
+    _the_janitor.watch_folder(folder)  # before it exists: there is no moment at which it could be left
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def _after_fork_in_child() -> None:
+    for each in list(_janitors):
+        each._let_go_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_the_janitor.close)

@@ -1,0 +1,223 @@
+"""A broker that stays up between commands, for terminals and notebooks: `./lab broker up|down|status`.
+
+Whether it runs is told by a lock on a file: the server inherits the lock when it is started and holds it exactly
+as long as it lives, through any kill and any crash of ours, and a process number given to another program can
+not be mistaken for it. Where it runs is told by a small state file.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+from labkit.brokers.base import Connection, InfrastructureError, ReplyError
+from labkit.brokers.embedded import embedded_binary
+from labkit.brokers.server import HOST, PortTaken, free_port, port_is_free, quoted, why_it_ended
+
+PREFERRED_PORT = 6399
+READY_WITHIN_SECONDS = 30.0  # it may have much data to read
+ANSWER_WITHIN_SECONDS = 2.0
+STOPPED_WITHIN_SECONDS = 10.0
+PORTS_TRIED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """The standing broker, as it runs now."""
+
+    url: str
+    port: int
+    pid: int
+    data: pathlib.Path
+    started: bool  # by this call
+
+
+def up(folder: str | os.PathLike) -> Standing:
+    """Have the broker run, with its data in this folder; start it if it does not.
+
+    Two calls at once start one server. InfrastructureError if it can not be started or does not answer.
+    """
+    place = _Place(folder)
+    try:
+        place.data.mkdir(parents=True, exist_ok=True)
+        with place.alone():
+            return place.running_broker() if place.is_running() else _start(place)
+    except OSError as problem:
+        raise InfrastructureError(f"the broker can not be started: {problem}") from None
+
+
+def status(folder: str | os.PathLike) -> Standing | None:
+    """Return the broker if it runs. InfrastructureError if it runs but does not answer."""
+    place = _Place(folder)
+    if not place.folder.is_dir():
+        return None
+    with place.alone():
+        return place.running_broker() if place.is_running() else None
+
+
+def down(folder: str | os.PathLike) -> bool:
+    """End the broker and keep its data; return when it has ended. False if it did not run."""
+    place = _Place(folder)
+    if not place.folder.is_dir():
+        return False
+    with place.alone():
+        if not place.is_running():
+            return False
+        try:
+            place.running_broker()
+            with Connection.to_port(HOST, place.port(), ANSWER_WITHIN_SECONDS) as connection:
+                connection.ask("SHUTDOWN", "NOSAVE")  # the append-only file has it all, and is synced first
+        except (InfrastructureError, OSError, ReplyError):
+            place.signal(
+                signal.SIGTERM
+            )  # no matter if it has ended: a closed connection is SHUTDOWN's answer
+        if not place.wait_until_ended(STOPPED_WITHIN_SECONDS):
+            place.signal(signal.SIGKILL)
+            if not place.wait_until_ended(STOPPED_WITHIN_SECONDS):
+                raise InfrastructureError(f"the broker of {place.folder} does not end")
+        return True
+
+
+class _Place:
+    """The files of one standing broker."""
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = pathlib.Path(folder).resolve()
+        self.data = self.folder / "data"
+        self.log = self.folder / "server.log"
+        self.settings = self.folder / "server.conf"
+        self.pid_file = self.folder / "server.pid"
+        self._state = self.folder / "state.json"
+
+    @contextlib.contextmanager
+    def alone(self):
+        """One up, down or status at a time."""
+        with open(self.folder / "commands.lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def running_lock(self):
+        """The file whose lock a running server holds: locked by us, or None if a server runs."""
+        with open(self.folder / "running.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                yield file
+
+    def is_running(self) -> bool:
+        with self.running_lock() as lock:
+            return lock is None
+
+    def wait_until_ended(self, within_seconds: float) -> bool:
+        deadline = time.monotonic() + within_seconds
+        while self.is_running():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def port(self) -> int:
+        """The port in use, or the last one that was; 0 if none is known."""
+        try:
+            return int(json.loads(self._state.read_text())["port"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the running server, by the number that it wrote into its own file."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(self.pid_file.read_text())
+            if self.is_running():  # or the number may be another program's by now
+                os.kill(pid, number)
+
+    def remember(self, port: int) -> None:
+        new = self._state.with_suffix(".new")
+        new.write_text(json.dumps({"port": port}) + "\n")
+        new.replace(self._state)
+
+    def running_broker(self, started: bool = False) -> Standing:
+        """Ask the running server who it is."""
+        port = self.port()
+        try:
+            with Connection.to_port(HOST, port, ANSWER_WITHIN_SECONDS) as connection:
+                connection.ask("PING")  # refused while it reads its data
+                facts = connection.server_facts()
+        except (OSError, ReplyError) as problem:
+            line = (
+                f"the broker on port {port} runs but does not answer ({problem}); ./lab broker down ends it"
+            )
+            raise InfrastructureError(line) from None
+        if pathlib.Path(facts.get("config_file", "")) != self.settings:
+            raise InfrastructureError(
+                f"another server answers on port {port}; ./lab broker down, then up, mends it"
+            )
+        return Standing(f"redis://{HOST}:{port}/0", port, int(facts["process_id"]), self.data, started)
+
+
+def _start(place: _Place) -> Standing:
+    """Start the server on the first port that it gets."""
+    for port in _ports(place):
+        log_begins = place.log.stat().st_size if place.log.exists() else 0
+        _launch(place, port)
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
+        while place.is_running():
+            with contextlib.suppress(InfrastructureError):
+                return place.running_broker(started=True)
+            if time.monotonic() > deadline:
+                raise InfrastructureError(f"the broker did not answer within {READY_WITHIN_SECONDS:.0f} s")
+            time.sleep(0.002)
+        problem = why_it_ended("it ended at once", port, place.log, log_begins)
+        if not isinstance(problem, PortTaken):
+            raise problem
+    raise InfrastructureError(f"no free port for the broker on {HOST}")
+
+
+def _launch(place: _Place, port: int) -> None:
+    """Run the server with the running lock in its hands."""
+    place.settings.write_text(_settings(place, port))
+    place.pid_file.unlink(missing_ok=True)
+    place.remember(port)
+    with place.running_lock() as running, open(place.log, "ab") as log:
+        # By way of a shell that ends at once: the server is nobody's child, and no command waits for it.
+        subprocess.run(
+            ["/bin/sh", "-c", '"$@" </dev/null &', "sh", str(embedded_binary()), str(place.settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=place.data,
+            pass_fds=[running.fileno()],
+            start_new_session=True,
+            check=True,
+        )
+
+
+def _ports(place: _Place):
+    """The port of last time, the preferred one, then others."""
+    for port in dict.fromkeys((place.port(), PREFERRED_PORT)):
+        if port and port_is_free(port):
+            yield port
+    for _ in range(PORTS_TRIED):
+        yield free_port()
+
+
+def _settings(place: _Place, port: int) -> str:
+    return f"""\
+# Written by ./lab broker up at each start. No password: it listens on the loopback only.
+bind {HOST}
+port {port}
+dir {quoted(place.data)}
+logfile {quoted(place.log)}
+pidfile {quoted(place.pid_file)}
+save ""
+appendonly yes
+appendfsync everysec
+daemonize no
+"""
