@@ -53,7 +53,7 @@ def _stat_field(pid: int, index: int) -> str | None:
         return None
 
 
-# ---- the helper process: below, until the next line of this kind, nothing but os, sys and time ----
+# ---- the helper process: below, until the next line of this kind, only what loads fast ----
 
 
 def _help() -> None:
@@ -72,7 +72,10 @@ def _help() -> None:
 
 
 def _obey(line: bytes, processes: dict, folders: dict) -> None:
-    """Note one order: `process PID MARK alone|leads`, `forget-process PID`, `folder ID PATH`, `forget-folder PATH`."""
+    """Note one order.
+
+    `process PID MARK alone|leads`, `forget-process PID`, `folder IDENTITY PATH` or `forget-folder PATH`.
+    """
     order, _, rest = line.partition(b" ")
     if order == b"process":
         pid, mark, group = rest.decode().split()
@@ -95,6 +98,8 @@ def _leads_a_group(pid: int) -> bool:
 
 def kill_processes(processes: dict[int, tuple[str, bool]]) -> None:
     """Kill every process, and its group where it leads one; return when they have ended."""
+    import contextlib
+
     ours = []
     for pid, (mark, led_a_group) in processes.items():
         if process_mark(pid) not in (mark, "-"):
@@ -102,10 +107,8 @@ def kill_processes(processes: dict[int, tuple[str, bool]]) -> None:
         ours.append(pid)
         # While a group has members, its number is given to no other process: it is still the one we knew.
         kill = os.killpg if led_a_group or _leads_a_group(pid) else os.kill
-        try:
+        with contextlib.suppress(OSError):
             kill(pid, 9)
-        except OSError:
-            pass
     deadline = time.monotonic() + KILLED_WITHIN_SECONDS
     while any(is_running(pid) for pid in ours) and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -113,6 +116,7 @@ def kill_processes(processes: dict[int, tuple[str, bool]]) -> None:
 
 def remove_folder(folder: bytes, identity: str) -> None:
     """Remove the folder with all that is in it, unless another one lies in its place."""
+    import contextlib
     import shutil
 
     deadline = time.monotonic() + REMOVED_WITHIN_SECONDS
@@ -123,10 +127,8 @@ def remove_folder(folder: bytes, identity: str) -> None:
         if not os.path.lexists(folder) or os.path.islink(folder) or time.monotonic() > deadline:
             return
         for path, _, _ in os.walk(folder):  # a folder closed by chmod keeps rmtree out
-            try:
+            with contextlib.suppress(OSError):
                 os.chmod(path, 0o700)
-            except OSError:
-                pass
         time.sleep(0.01)  # or a dying process still wrote into it
 
 
@@ -150,8 +152,8 @@ SHORT_ENOUGH = (
     70  # a Unix socket's path has at most 103 bytes on macOS; the rest is for names inside the folder
 )
 
-# The shell gives its own number to the helper and only then becomes the program: there is no moment at which a
-# program runs and nobody would end it, even if this command is killed between the two.
+# The shell gives its own number to the helper and only then becomes the program: there is no moment at which
+# a program runs and nobody would end it, even if this command is killed between the two.
 _ANNOUNCE_AND_BECOME = 'echo "process $$ look leads" >&0; exec "$@" </dev/null'
 
 
@@ -201,7 +203,7 @@ class Janitor:
     def watch_folder(self, path: str | os.PathLike) -> None:
         """Have this folder removed at the end.
 
-        ValueError unless it lies inside the system's folder for temporary files or inside a folder named .lab.
+        ValueError unless it lies inside the system's folder for temporary files or inside a folder .lab.
         """
         folder = _removable(path)
         with self._lock:
@@ -258,7 +260,7 @@ class Janitor:
         self._helper = subprocess.Popen(
             [sys.executable, "-I", "-S", os.path.abspath(__file__)],
             bufsize=0,
-            stdin=subprocess.PIPE,  # not inheritable: only a process that is given it keeps the helper waiting
+            stdin=subprocess.PIPE,  # not inheritable: only who is given it keeps the helper waiting
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -290,7 +292,7 @@ def _removable(path: str | os.PathLike) -> bytes:
 def _temporary_roots() -> list[pathlib.Path]:
     """The system's folders for temporary files.
 
-    Not tempfile.gettempdir: to find out, it writes a file and removes it, and a kill in between leaves the file.
+    Not tempfile.gettempdir: to find out, it writes a file and removes it, and a kill in between leaves it.
     """
     given = pathlib.Path(os.environ.get("TMPDIR") or "/tmp")
     return [given, pathlib.Path("/tmp")] if given.is_dir() else [pathlib.Path("/tmp")]

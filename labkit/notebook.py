@@ -20,8 +20,8 @@ from labkit.janitor import janitor, temporary_folder
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXT_SIZE = 12  # points; readable on a projector
-# Okabe and Ito's palette: told apart by people with any color vision, and on a gray projector by their lightness
-BLUE, ORANGE, GREEN, VERMILION, GRAY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8a8a8a"
+# From the palette of Okabe and Ito, which people with any color vision can tell apart
+BLUE, GREEN, VERMILION = "#0072B2", "#009E73", "#D55E00"
 
 _workers: list["Worker"] = []
 
@@ -110,7 +110,7 @@ class Worker:
             self._news.notify_all()
 
     def wait_for(self, what: str, task: str = "", within: float = 60) -> Event:
-        """Return the next event of this kind, or one that was seen already; TimeoutError after so many seconds."""
+        """Return the first event of this kind, waiting for it so many seconds; else TimeoutError."""
         deadline = time.monotonic() + within
         with self._news:
             while True:
@@ -141,7 +141,7 @@ class Worker:
 
 
 def draw_timelines(stories: dict[str, list[Worker]]):
-    """Draw one timeline below the other, each with its title, a lane a worker and a bar a task; return the figure."""
+    """Draw timelines below one another, with a lane a worker and a bar a task; return the figure."""
     import matplotlib.pyplot as plt
 
     with plt.rc_context({"font.size": TEXT_SIZE, "hatch.linewidth": 1.5, "axes.titlesize": TEXT_SIZE + 2}):
@@ -158,28 +158,29 @@ def _draw_timeline(ax, title: str, workers: list[Worker]) -> None:
     begin = min(event.at for worker in workers for event in worker.events if event.what == "takes")
     unfinished: set[str] = set()
     for lane, worker in enumerate(workers):
-        started, task = 0.0, None
+        taken = None
         for event in worker.events:
             at = event.at - begin
             if event.what == "takes":
-                started, task = at, event.task
+                taken = event
             elif event.what == "done":
-                again = task in unfinished
-                unfinished.discard(task)
-                _bar(ax, lane, started, at, GREEN if again else BLUE, f"{task}\n{'again' if again else 'done'}", "")
-                task = None
-            elif event.what == "killed" and task:
-                unfinished.add(task)
-                _bar(ax, lane, started, at, VERMILION, f"{task}\nin hand", "//")
-            if event.what == "killed":
-                ax.plot([at], [lane], marker="X", markersize=19, color="black", markeredgecolor="white", zorder=4)
-                ax.text(at + 0.09, lane, "SIGKILL", va="center", weight="bold")
-            if event.what == "recovers":
+                words, color = ("again", GREEN) if event.task in unfinished else ("done", BLUE)
+                unfinished.discard(event.task)
+                _bar(ax, lane, taken.at - begin, at, f"{event.task}\n{words}", color)
+                taken = None
+            elif event.what == "recovers":
                 ax.axvline(at, color="black", linestyle="--", linewidth=1.5)
-                ax.text(at, -0.42, f" heartbeat gone:\n {event.task} goes back", va="top", fontsize=TEXT_SIZE - 1)
-    if unfinished:
-        ax.text(0.99, 0.93, f"{', '.join(sorted(unfinished))}: lost", transform=ax.transAxes, ha="right", va="top")
-        ax.texts[-1].set(color=VERMILION, weight="bold", fontsize=TEXT_SIZE + 3)
+                _note(ax, f"heartbeat gone:\n{event.task} goes back", (at, -0.17), (5, 0))
+            elif event.what == "killed":
+                if taken:
+                    unfinished.add(taken.task)
+                    _bar(ax, lane, taken.at - begin, at, f"{taken.task}\nin hand", VERMILION, hatch="//")
+                ax.plot(at, lane, marker="X", markersize=17, color="black", markeredgecolor="white")
+                _note(ax, "SIGKILL", (at, lane), (13, 0), weight="bold")
+    outcome, color = (
+        (f"{', '.join(sorted(unfinished))}: lost", VERMILION) if unfinished else ("none lost", GREEN)
+    )
+    ax.set_title(outcome, loc="right", weight="bold", color=color)
     ax.set_title(title, loc="left", weight="bold")
     ax.set_yticks(range(len(workers)), [worker.name for worker in workers])
     ax.set_ylim(len(workers) - 0.5, -0.5)
@@ -189,32 +190,42 @@ def _draw_timeline(ax, title: str, workers: list[Worker]) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _bar(ax, lane: int, start: float, end: float, color: str, label: str, hatch: str) -> None:
-    shown = "white" if hatch else color
-    ax.barh(lane, end - start, left=start, height=0.62, color=shown, edgecolor=color, hatch=hatch, linewidth=2)
-    ink = "black" if hatch else "white"
-    text = ax.text((start + end) / 2, lane, label, ha="center", va="center", color=ink, fontsize=TEXT_SIZE - 2)
-    if hatch:
-        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
+def _bar(ax, lane: int, start: float, end: float, label: str, color: str, hatch: str = "") -> None:
+    """Draw a full bar, or a hatched one, with its label in the middle."""
+    fill, edge, ink = ("white", color, "black") if hatch else (color, "white", "white")
+    ax.barh(lane, end - start, left=start, height=0.62, color=fill, edgecolor=edge, hatch=hatch, linewidth=2)
+    behind = {"facecolor": fill, "edgecolor": "none", "pad": 1}
+    middle = (start + end) / 2
+    ax.text(middle, lane, label, ha="center", va="center", color=ink, size=TEXT_SIZE - 2, bbox=behind)
+
+
+def _note(ax, words: str, place: tuple, points_beside: tuple, **look) -> None:
+    ax.annotate(words, place, points_beside, textcoords="offset points", va="center", **look)
 
 
 def draw_cost(lengths: list[int], curves: dict[str, list[float]]):
-    """Draw microseconds against list length, both on logarithmic axes, a curve an end; return the figure."""
+    """Draw microseconds against five list lengths, both logarithmic: the slow curve, then the flat one."""
     import matplotlib.pyplot as plt
 
-    styles = [(VERMILION, "o", "-"), (BLUE, "s", "--")]
+    looks = [(VERMILION, "o", "-", 4, (-16, 0), "right"), (BLUE, "s", "--", 2, (0, -26), "center")]
     with plt.rc_context({"font.size": TEXT_SIZE}):
         figure, ax = plt.subplots(figsize=(8.5, 4.4), dpi=80)
-        for (name, values), (color, marker, line) in zip(curves.items(), styles, strict=True):
-            ax.loglog(lengths, values, color=color, marker=marker, linestyle=line, linewidth=2.5, markersize=9)
-            above = 14 if values[-1] == max(max(each) for each in curves.values()) else -24
-            ax.annotate(name, (lengths[-1], values[-1]), (0, above), textcoords="offset points", ha="right")
-            ax.texts[-1].set(color=color, weight="bold")
+        for (name, values), (color, marker, line, at, beside, align) in zip(
+            curves.items(), looks, strict=True
+        ):
+            ax.loglog(
+                lengths, values, color=color, marker=marker, linestyle=line, linewidth=2.5, markersize=9
+            )
+            place = (lengths[at], values[at])
+            label = ax.annotate(name, place, beside, textcoords="offset points", ha=align, va="center")
+            label.set(color=color, weight="bold")
         ax.set_xlabel("entries in the processing list")
         ax.set_ylabel("one LREM, microseconds")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         ax.grid(which="major", color="#dddddd")
         ax.spines[["top", "right"]].set_visible(False)
-        ax.margins(y=0.18)
+        ax.margins(y=0.22)
         figure.tight_layout()
         plt.close(figure)
     return figure

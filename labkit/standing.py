@@ -1,8 +1,8 @@
 """A broker that stays up between commands, for terminals and notebooks: `./lab broker up|down|status`.
 
-Whether it runs is told by a lock on a file: the server inherits the lock when it is started and holds it exactly
-as long as it lives, through any kill and any crash of ours, and a process number given to another program can
-not be mistaken for it. Where it runs is told by a small state file.
+Whether it runs is told by a lock on a file: the server inherits the lock when it is started and holds it
+exactly as long as it lives, through any kill and any crash of ours, and a process number given to another
+program can not be mistaken for it. Where it runs is told by a small state file.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ PREFERRED_PORT = 6399
 READY_WITHIN_SECONDS = 30.0  # it may have much data to read
 ANSWER_WITHIN_SECONDS = 2.0
 STOPPED_WITHIN_SECONDS = 10.0
+DYING_SECONDS = 0.5  # a killed server holds its lock until the kernel has taken its memory back
 PORTS_TRIED = 5
 
 
@@ -46,7 +47,7 @@ def up(folder: str | os.PathLike) -> Standing:
     try:
         place.data.mkdir(parents=True, exist_ok=True)
         with place.alone():
-            return place.running_broker() if place.is_running() else _start(place)
+            return place.running_broker() or _start(place)
     except OSError as problem:
         raise InfrastructureError(f"the broker can not be started: {problem}") from None
 
@@ -57,7 +58,7 @@ def status(folder: str | os.PathLike) -> Standing | None:
     if not place.folder.is_dir():
         return None
     with place.alone():
-        return place.running_broker() if place.is_running() else None
+        return place.running_broker()
 
 
 def down(folder: str | os.PathLike) -> bool:
@@ -66,16 +67,13 @@ def down(folder: str | os.PathLike) -> bool:
     if not place.folder.is_dir():
         return False
     with place.alone():
-        if not place.is_running():
-            return False
         try:
-            place.running_broker()
+            if place.running_broker() is None:
+                return False
             with Connection.to_port(HOST, place.port(), ANSWER_WITHIN_SECONDS) as connection:
                 connection.ask("SHUTDOWN", "NOSAVE")  # the append-only file has it all, and is synced first
         except (InfrastructureError, OSError, ReplyError):
-            place.signal(
-                signal.SIGTERM
-            )  # no matter if it has ended: a closed connection is SHUTDOWN's answer
+            place.signal(signal.SIGTERM)  # to no effect on one that has obeyed and closed the connection
         if not place.wait_until_ended(STOPPED_WITHIN_SECONDS):
             place.signal(signal.SIGKILL)
             if not place.wait_until_ended(STOPPED_WITHIN_SECONDS):
@@ -143,8 +141,19 @@ class _Place:
         new.write_text(json.dumps({"port": port}) + "\n")
         new.replace(self._state)
 
-    def running_broker(self, started: bool = False) -> Standing:
-        """Ask the running server who it is."""
+    def running_broker(self) -> Standing | None:
+        """Return the broker if it runs. InfrastructureError if it runs but does not answer."""
+        if not self.is_running():
+            return None
+        try:
+            return self.ask_who_runs()
+        except InfrastructureError:
+            if self.wait_until_ended(DYING_SECONDS):
+                return None
+            raise
+
+    def ask_who_runs(self, started: bool = False) -> Standing:
+        """Ask the server on the port that we know who it is."""
         port = self.port()
         try:
             with Connection.to_port(HOST, port, ANSWER_WITHIN_SECONDS) as connection:
@@ -170,7 +179,7 @@ def _start(place: _Place) -> Standing:
         deadline = time.monotonic() + READY_WITHIN_SECONDS
         while place.is_running():
             with contextlib.suppress(InfrastructureError):
-                return place.running_broker(started=True)
+                return place.ask_who_runs(started=True)
             if time.monotonic() > deadline:
                 raise InfrastructureError(f"the broker did not answer within {READY_WITHIN_SECONDS:.0f} s")
             time.sleep(0.002)

@@ -1,5 +1,6 @@
 """A server that we start ourselves: how it is configured, awaited, stopped, killed and started again."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -39,8 +40,8 @@ APPENDONLY = {
 TROUBLE = re.compile(r"fatal|can't|cannot|fail|error|not found|no space|bad file", re.IGNORECASE)
 DISK_FULL_BYTES = 256 * 1024  # with less than this free, blame the disk: the log could not be written either
 
-# A submission may work with its own keys. It may not administer, nor touch what others have. KEYS, INFO and ROLE
-# count as dangerous for a busy server, but clients and beginners use them. The harmless CLIENT subcommands
+# A submission may work with its own keys. It may not administer, nor touch what others have. KEYS, INFO and
+# ROLE count as dangerous for a busy server, but clients and beginners use them. Harmless CLIENT subcommands
 # (SETINFO, SETNAME, ID, GETNAME) stay in; KILL, LIST, PAUSE and the like leave with @admin and @dangerous.
 SUBMISSION_RIGHTS = "+@all -@admin -@dangerous +keys +info +role"
 
@@ -134,10 +135,8 @@ class OwnServer(Broker):
 
     def kill(self) -> None:
         if self._process and self._process.returncode is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             self._process.wait()
         self._forget()
 
@@ -212,7 +211,7 @@ class OwnServer(Broker):
         self.data.mkdir(parents=True, exist_ok=True)
 
     def _start_on(self, binary: str, port: int) -> None:
-        """Start the server on this port and return when it answers; PortTaken, or another InfrastructureError."""
+        """Start the server on this port and return when it answers. PortTaken if it is."""
         try:
             self._write_settings(port)
             log_begins = self.log.stat().st_size if self.log.exists() else 0
@@ -287,8 +286,8 @@ class PortTaken(InfrastructureError):
 def free_port() -> int:
     """Choose a port of the loopback on which nobody listens, below those that systems give to clients.
 
-    A client that tries to reach a dead broker on a port of the ephemeral range may be given this very port for
-    its own end, be connected to itself, and keep the broker from coming back.
+    A client that tries to reach a dead broker on a port of the ephemeral range may be given this very port
+    for its own end, be connected to itself, and keep the broker from coming back.
     """
     for _ in range(1000):
         port = random.SystemRandom().randrange(12_000, _first_ephemeral_port())
@@ -326,7 +325,7 @@ def quoted(path: str | os.PathLike) -> str:
 
 
 def why_it_ended(what: object, port: int, log: pathlib.Path, begins: int) -> InfrastructureError:
-    """Put into one line why a server did not start: what was seen, and what its log says from this byte on."""
+    """Put into one line why a server did not start: what was seen, and what its log says from here on."""
     words = _last_words(log, begins)
     if re.search(r"address already in use|failed listening on port", words, re.IGNORECASE):
         return PortTaken(f"port {port} of {HOST} is taken by another program")

@@ -1,10 +1,12 @@
 """Crash points: every place in a small batch of tasks at which a worker, or its broker, can be killed."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from labkit.grader.commands import TAKING
 from labkit.grader.history import COMMAND, WORK_STARTED
 from labkit.grader.proxy import AFTER, BEFORE, Command, Cut, Lane
 
@@ -31,13 +33,18 @@ class Point:
         return asdict(self)
 
 
-def points_of(scene: "Scene", name: str) -> list[Point]:
-    """Every point in what the actor of this name has done in the scene, in order."""
+def points_of(scene: "Scene", name: str, *, running: bool = False) -> list[Point]:
+    """Every point in what the actor of this name has done in the scene, in order.
+
+    running leaves out what comes before its first take: without a broker a worker that starts may give up.
+    """
     points: dict[Point, None] = {}
     seen: dict[str, int] = {}
     for event in scene.history.events(who=name):
         if event.what == COMMAND:
             seen[event.verb] = nth = seen.get(event.verb, 0) + 1
+            if running and not seen.keys() & TAKING:
+                continue
             points[Point(event.verb, nth, BEFORE)] = None
             points[Point(event.verb, nth, AFTER)] = None
         elif event.what == WORK_STARTED and event.tasks:
@@ -76,15 +83,41 @@ class Fault:
             return any(task in event.tasks for event in self.scene.history.events(WORK_STARTED, self.actor.name))
 
         if self.scene.history.wait_until(at_work, within):
-            self._do(self.actor, str(self.point))
-            self.struck.set()
+            self._strike()
         self.scene.work.release()
 
     async def _gate(self, lane: Lane, command: Command, when: str) -> None:
         if self.struck.is_set() or (command.verb, command.nth, when) != (self.point.verb, self.point.nth, self.point.when):
             return
         self.actor.lane.gates.remove(self._gate)
-        await self.scene.loop.loop.run_in_executor(None, self._do, self.actor, str(self.point))
+        await self.scene.loop.loop.run_in_executor(None, self._strike)
+        raise Cut
+
+    def _strike(self) -> None:
+        """In a thread of its own: the cut of the lane ends the gate that waits for it."""
+        self._do(self.actor, str(self.point))
         self.struck.set()
         self.scene.history.wake()
-        raise Cut
+
+
+class Hold:
+    """Makes an actor wait before its nth command, counted over all verbs, until it is released."""
+
+    def __init__(self, scene: "Scene", nth: int) -> None:
+        self.scene, self.nth = scene, nth
+        self.reached = threading.Event()
+        self._released = asyncio.Event()
+        scene.schedule = {"held before command": nth}
+
+    def arm(self, actor: "Actor") -> None:
+        self.actor = actor
+        actor.lane.gates.append(self._gate)
+
+    def release(self) -> None:
+        self.scene.loop.loop.call_soon_threadsafe(self._released.set)
+
+    async def _gate(self, lane: Lane, command: Command, when: str) -> None:
+        if command.number == self.nth and when == BEFORE:
+            self.reached.set()
+            self.scene.history.wake()
+            await self._released.wait()

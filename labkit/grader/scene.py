@@ -41,6 +41,26 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 10.0  # how long anything may take that needs no waiting; generous, for a machine that is busy
 DEAD_LETTERS = (":rejected", ":dead")
+CENSUS = """
+local read = {
+    list = function(key) return redis.call('LRANGE', key, 0, -1) end,
+    string = function(key) return {redis.call('GET', key)} end,
+    set = function(key) return redis.call('SMEMBERS', key) end,
+    zset = function(key) return redis.call('ZRANGE', key, 0, -1) end,
+    hash = function(key) return redis.call('HGETALL', key) end,
+    stream = function(key) return redis.call('XRANGE', key, '-', '+') end,
+}
+local found, cursor = {}, '0'
+repeat
+    local page = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 1000)
+    cursor = page[1]
+    for _, key in ipairs(page[2]) do
+        local holds = read[redis.call('TYPE', key).ok]
+        found[#found + 1] = {key, holds and holds(key) or {}}
+    end
+until cursor == '0'
+return found
+"""
 _serial = itertools.count(1)
 
 
@@ -49,13 +69,15 @@ class Actor:
 
     process: Process
 
-    def __init__(self, scene: "Scene", name: str, lane: Lane) -> None:
-        self.scene, self.name, self.lane = scene, name, lane
+    def __init__(self, scene: "Scene", name: str, lane: Lane, token: str) -> None:
+        self.scene, self.name, self.lane, self.token = scene, name, lane, token
 
     def kill(self, detail: str = "") -> None:
-        """SIGKILL; from this moment nothing that it sends is passed on."""
+        """SIGKILL, and wait until it is dead. From this moment nothing that it says is passed on or believed."""
         self.scene.loop.loop.call_soon_threadsafe(self.lane.cut)
+        self.scene.run.ledger.dismiss(self.token)
         self.process.kill(detail)
+        self.process.exited.wait(PATIENCE_SECONDS)
 
     def terminate(self) -> None:
         self.process.terminate()
@@ -72,13 +94,21 @@ class Actor:
 
     def wait_exit(self, within: float = PATIENCE_SECONDS, *, question: str = "") -> int:
         """Wait until the process has ended; return its exit status."""
-        if not self.process.exited.wait(within):
-            self.scene.time_out(f"{self.name} was still running after {within:g} s", question=question)
+        ended = f"{self.name} was to end"
+        self.scene.wait_until(lambda: not self.process.running, ended, within=within, question=question)
         return self.process.status
 
     def waits_for_a_task(self) -> bool:
         """Whether the process stands in a blocking command just now."""
         return any(command.blocking for command in list(self.lane.in_flight.values()))
+
+    def has_looked(self) -> bool:
+        """Whether it has sent a take."""
+        return any(event.verb in commands.TAKING for event in self.scene.history.events(COMMAND, self.name))
+
+    def replies(self) -> int:
+        """How many of its commands have been answered."""
+        return len(self.scene.history.events(REPLY, self.name))
 
     def commands_sent(self) -> int:
         return len(self.scene.history.events(COMMAND, self.name))
@@ -119,22 +149,23 @@ class Scene:
         self._faults: dict[str, Fault] = {}
         self._final: dict[str, int] | None = None
         self._closed = False
+        self.broker_down = False
         self.login = broker.add_user(f"s{self.number}", self.queue)
         self._admin = broker.connect()
 
     # ---- on stage -------------------------------------------------------------------------------------------
 
-    def start(self, script: str, *args: str, name: str = "", url: str = "", **settings: object) -> Actor:
+    def start(self, script: str, *args: str, name: str = "", may_fail: bool = False, **settings: object) -> Actor:
         """Start one of the submission's scripts; it is called `name` (default: its first argument, or the script).
 
-        settings are environment variables; `url` replaces the broker's address.
+        settings are environment variables. may_fail: that it ends with a status other than 0 does not end a wait.
         """
         name = name or (args[0] if args and not args[0].startswith("-") else script.removesuffix(".py"))
         lane = self.loop.call(self._lane(name).open())
-        actor = Actor(self, name, lane)
+        token = self.run.ledger.admit(name, self.work)
+        actor = Actor(self, name, lane, token)
         if name in self._faults:
             self._faults.pop(name).arm(actor)
-        token = self.run.ledger.admit(name, self.work)
         env = {
             "PATH": self.run.path,
             "HOME": str(self.folder),
@@ -142,7 +173,7 @@ class Scene:
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
-            "VALKEY_URL": url or f"redis://127.0.0.1:{lane.port}/{self.run.database}",
+            "VALKEY_URL": f"redis://127.0.0.1:{lane.port}/{self.run.database}",
             "QUEUE": self.queue,
             "INPUT_DIR": str(self.run.inputs),
             "OUTPUT_DIR": str(self.outputs),
@@ -153,6 +184,7 @@ class Scene:
         actor.process = self.run.starter.start(
             self.code / script, list(args), name, env, self.code, self.history, cold=self.run.submission.cold
         )
+        actor.process.excused = may_fail
         actor.process.when_done(lambda: self.run.ledger.dismiss(token))
         self.actors.append(actor)
         return actor
@@ -198,13 +230,17 @@ class Scene:
     def kill_broker(self, detail: str = "") -> None:
         """SIGKILL the broker. The scene must have a broker of its own."""
         self.history.add("broker", BROKER_KILLED, detail=detail)
-        self._admin.close()
+        self.broker_down = True
         self.broker.kill()
 
     def restart_broker(self) -> None:
-        """Start the broker again on the data that its death left."""
+        """Start the broker again on the data that its death left; nothing happens when it is alive."""
+        if not self.broker_down:
+            return
         self.broker.restart()
+        self._admin.close()
         self._admin = self.broker.connect()
+        self.broker_down = False
         self.history.add("broker", BROKER_RESTARTED)
 
     # ---- what the broker holds --------------------------------------------------------------------------------
@@ -215,29 +251,36 @@ class Scene:
 
     def keys(self) -> list[str]:
         """The keys of this scene."""
-        keys, cursor = [], b"0"
-        while True:
-            cursor, some = self._admin.ask("SCAN", cursor, "MATCH", f"{self.queue}*", "COUNT", 1000)
-            keys += some
-            if cursor == b"0":
-                return sorted(key.decode("utf-8", "replace") for key in set(keys))
+        return sorted(self._census(f"{self.queue}*"))
 
     def contents(self, key: str) -> list[bytes]:
-        """Everything that a key holds, whatever its type."""
-        match self._admin.ask("TYPE", key):
-            case "list":
-                return self._admin.ask("LRANGE", key, 0, -1)
-            case "string":
-                return [self._admin.ask("GET", key) or b""]
-            case "set":
-                return self._admin.ask("SMEMBERS", key)
-            case "zset":
-                return self._admin.ask("ZRANGE", key, 0, -1)
-            case "hash":
-                return self._admin.ask("HGETALL", key)
-            case "stream":
-                return self._admin.ask("XRANGE", key, "-", "+")
-        return []
+        """Everything that a key holds, whatever its type; a list from its left end on."""
+        return self._census(key).get(key, [])
+
+    def _census(self, pattern: str) -> dict[str, list]:
+        """All keys that match, with what they hold, at one moment: between two commands a task could move."""
+        answer = self._admin.ask("EVAL", CENSUS, 0, pattern)
+        return {key.decode("utf-8", "replace"): values for key, values in answer}
+
+    def depth(self) -> int:
+        """How many tasks wait in the queue."""
+        return self._admin.ask("LLEN", self.queue)
+
+    def images(self) -> set[str]:
+        """The names of the files in the input folder."""
+        return {path.name for path in self.run.inputs.iterdir()}
+
+    def called(self, keys: Iterable[str]) -> str:
+        """Keys as a student knows them."""
+        return ", ".join(key.replace(self.queue, self.run.lab.queue) for key in keys)
+
+    @staticmethod
+    def json(text: str | bytes) -> object:
+        """What a JSON text says, or None."""
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return None
 
     def where(self) -> dict[int, list[str]]:
         """For each task the keys that hold it, dead-letter lists left out."""
@@ -249,8 +292,8 @@ class Scene:
 
     def _holders(self, wanted: Callable[[str], bool]) -> dict[int, list[str]]:
         held: dict[int, list[str]] = {}
-        for key in filter(wanted, self.keys()):
-            for value in self.contents(key):
+        for key, values in sorted(self._census(f"{self.queue}*").items()):
+            for value in values if wanted(key) else ():
                 for number in self.tasks.numbers_in(unwrapped(value)):
                     held.setdefault(number, []).append(key.replace(self.queue, self.run.lab.queue))
         return held
@@ -260,6 +303,10 @@ class Scene:
     def verdict(self) -> Verdict:
         numbers = sorted({n for e in self.history.events(SENT) for n in e.tasks})
         return judge(self.history, numbers, self.where(), self.dead())
+
+    def wait(self, condition: Callable[[], object], within: float = PATIENCE_SECONDS) -> object:
+        """Wait until the condition is true and return its value; None in the end. Judges nothing."""
+        return self.history.wait_until(condition, within)
 
     def wait_until(self, condition: Callable[[], object], expected: str, *, within: float = PATIENCE_SECONDS,
                    question: str = "", task: int = 0) -> object:  # fmt: skip
@@ -310,15 +357,8 @@ class Scene:
 
     def _at_rest(self, quiet: float) -> bool:
         """Whether nothing has moved for `quiet` seconds, nobody is at work, and some worker looks for tasks in vain."""
-        moved, at_work = 0.0, set()
-        for event in self.history.events():
-            if event.what == WORK_STARTED:
-                at_work.add(event.who)
-            elif event.what in (WORK_FINISHED, WORK_FAILED, EXITED, KILLED):
-                at_work.discard(event.who)
-            if event.tasks or event.what not in (COMMAND, REPLY):
-                moved = event.at
-        if at_work or self.history.now() - moved < quiet:
+        moving = [e.at for e in self.history.events() if e.tasks or e.what not in (COMMAND, REPLY)]
+        if self.at_work() or self.history.now() - max(moving, default=0) < quiet:
             return False
         return any(actor.running and actor.empty_takes() >= 2 for actor in self.actors)
 
@@ -348,6 +388,19 @@ class Scene:
         """Fail with this summary unless the condition is true."""
         if not condition:
             self.fail(summary, question=question, task=task)
+
+    def at_work(self) -> set[str]:
+        """Who is at work just now."""
+        working = set()
+        for event in self.history.events():
+            if event.what == WORK_STARTED:
+                working.add(event.who)
+            elif event.what in (WORK_FINISHED, WORK_FAILED, EXITED, KILLED):
+                working.discard(event.who)
+        return working
+
+    def finished(self, task: Task) -> bool:
+        return any(task.number in event.tasks for event in self.history.events(WORK_FINISHED))
 
     def done_order(self) -> list[int]:
         """The numbers of the tasks in the order in which work on them began."""

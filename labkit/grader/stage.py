@@ -90,7 +90,7 @@ class Stage:
         scene = self.scene("nothing is killed", own_broker=own_broker)
         first(scene)
         calm(scene)
-        points = points_of(scene, name)
+        points = points_of(scene, name, running=own_broker)
         self._close(scene)
         self.play_each(points, play)
 

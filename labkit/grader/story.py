@@ -155,8 +155,9 @@ def _words(scene: "Scene", event: Event, task: int, before: list[Event], answere
     if event.what in (KILLED, EXITED, STOPPED, PAUSED, RESUMED):
         if event.what == EXITED and event.who in {e.who for e in before if e.what == KILLED}:
             return None
-        signal_name = "killed (SIGKILL)" if event.what == KILLED else f"{event.what} {event.detail}".strip()
-        return signal_name, moment(before, event.who, task) if event.what == KILLED else ""
+        if event.what == KILLED:
+            return "killed (SIGKILL)", moment(before, event.who, task)
+        return (event.detail if event.what == EXITED else f"{event.what} {event.detail}".strip()), ""
     if event.what == COMMAND and not task:
         reply = answered.get((event.who, event.number))
         said = "no answer" if reply is None else "nothing there" if reply.empty and not reply.detail else reply.detail
@@ -186,11 +187,16 @@ def fault_words(scene: "Scene") -> str:
     events = scene.history.events()
     for position, event in enumerate(events):
         if event.what == KILLED:
-            return f"{event.who} was killed {moment(events[:position], event.who)} ({event.detail})."
+            return f"{event.who} was killed {_when(events[:position], event.who, event.detail)}."
         if event.what == BROKER_KILLED:
-            who = next((e.who for e in reversed(events[:position]) if e.what == COMMAND), "")
-            return f"The broker was killed and restarted; {who} was {moment(events[:position], who)} ({event.detail})."
+            who = next((e.who for e in reversed(events[:position]) if e.what in (COMMAND, WORK_STARTED)), "")
+            return f"The broker was killed and restarted {_when(events[:position], who, event.detail)} of {who}."
     return "The fault was never reached."
+
+
+def _when(before: list[Event], who: str, point: str) -> str:
+    words = moment(before, who)
+    return words if not point or point == words else f"{words} ({point})"
 
 
 def moment(before: list[Event], who: str, task: int = 0) -> str:

@@ -36,7 +36,8 @@ class Tasks:
         with self._lock:
             task = Task(len(self._all) + 1, id_in(body), body)
             self._all.append(task)
-            self._by_body[body] = task.number
+            for form in (body, *as_text(body)):
+                self._by_body.setdefault(form, task.number)
             if task.id:
                 self._by_id[task.id.lower().encode()] = task.number
         return task
@@ -78,6 +79,12 @@ def id_in(body: bytes) -> str:
         return str(uuid.UUID(json.loads(body)["id"]))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return ""
+
+
+def as_text(body: bytes) -> list[bytes]:
+    """The forms in which a body that is not UTF-8 may stand in a JSON string."""
+    texts = [body.decode("utf-8", errors) for errors in ("backslashreplace", "replace")]
+    return [text.encode() for text in (*texts, body.decode("latin-1"), repr(body), body.hex())]
 
 
 def _strings(value: object):

@@ -20,7 +20,8 @@ from labkit.grader.history import (
 class Verdict:
     """The numbers of the tasks by what became of them. Every task sent is in exactly one of the first five.
 
-    allowed are those of `duplicated` that were in hand at a kill: at-least-once allows them to be repeated.
+    excused are those of `duplicated` that were in hand, done and not yet acknowledged, at each fault that could
+    explain a repeat: at-least-once allows these and no others.
     unexpected are ids that were worked on and never sent. recovered were hit by a fault and done all the same.
     """
 
@@ -32,7 +33,7 @@ class Verdict:
     dead: list[int] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     recovered: list[int] = field(default_factory=list)
-    allowed: list[int] = field(default_factory=list)
+    excused: list[int] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -40,7 +41,7 @@ class Verdict:
 
     @property
     def repeated_without_cause(self) -> list[int]:
-        return [number for number in self.duplicated if number not in self.allowed]
+        return [number for number in self.duplicated if number not in self.excused]
 
     def counts(self) -> dict[str, int]:
         """The numbers for a report."""
@@ -63,14 +64,15 @@ def judge(history: History, numbers: list[int], where: dict[int, list[str]], dea
     A task that was done and is also still in a queue counts as done; that it will be done again is for the caller.
     """
     finished = Counter(number for e in history.events(WORK_FINISHED) for number in e.tasks)
-    hit = in_hand_at_faults(history)
+    hit, excuses = faults_and_excuses(history)
     verdict = Verdict(sent=len(numbers))
     for number in numbers:
         if finished[number]:
             group = verdict.done_once if finished[number] == 1 else verdict.duplicated
             if number in hit:
                 verdict.recovered.append(number)
-                verdict.allowed.append(number)
+            if 1 < finished[number] <= 1 + excuses[number]:
+                verdict.excused.append(number)
         elif number in dead:
             group = verdict.dead
         elif where.get(number):
@@ -82,17 +84,34 @@ def judge(history: History, numbers: list[int], where: dict[int, list[str]], dea
     return verdict
 
 
-def in_hand_at_faults(history: History) -> set[int]:
-    """The tasks that some process had in its hands when it, or the broker, was killed."""
+def faults_and_excuses(history: History) -> tuple[set[int], Counter[int]]:
+    """The tasks that were in somebody's hands at a fault, and how often each may have been done again because of one.
+
+    A killed worker excuses a repeat of the task whose work it had finished. A killed broker excuses one of every
+    task in hand: a worker that lives on may finish the work and then cannot acknowledge it.
+    """
     hit: set[int] = set()
+    excuses: Counter[int] = Counter()
     events = history.events()
     for position, event in enumerate(events):
+        before = events[:position]
         if event.what == KILLED:
-            hit |= in_hand(events[:position], event.who)
+            held = in_hand(before, event.who)
+            hit |= held
+            excuses.update(n for n in held if _work_finished(before, event.who, n))
         elif event.what == BROKER_KILLED:
-            for who in {e.who for e in events[:position]}:
-                hit |= in_hand(events[:position], who)
-    return hit
+            for who in {e.who for e in before}:
+                held = in_hand(before, who)
+                hit |= held
+                excuses.update(held)
+    return hit, excuses
+
+
+def _work_finished(events: list[Event], who: str, number: int) -> bool:
+    """Whether the last thing that `who` did on this task was to finish the work."""
+    works = (WORK_STARTED, WORK_FINISHED, WORK_FAILED)
+    own = [e.what for e in events if e.who == who and number in e.tasks and e.what in works]
+    return bool(own) and own[-1] == WORK_FINISHED
 
 
 def in_hand(events: list[Event], who: str) -> set[int]:

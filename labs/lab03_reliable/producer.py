@@ -28,7 +28,8 @@ def new_task(photo, operation):
 def enqueue(broker, task):
     """Push the task unless QUEUE_LIMIT tasks wait already; return whether it was pushed."""
     raise NotImplementedError(
-        "TODO 1: push the task, unless QUEUE_LIMIT tasks wait already; looking and pushing must be one step"
+        "TODO 1: push the task, unless QUEUE_LIMIT tasks wait already; looking and pushing must be "
+        "one step"
     )
 
 

@@ -8,6 +8,7 @@ import redis
 QUEUE = os.environ.get("QUEUE", "images")
 HEARTBEAT_SECONDS = float(os.environ.get("HEARTBEAT_SECONDS", "15"))  # a worker silent for longer is dead
 
+
 def processing(name):
     """The key of the list of tasks that worker `name` has in its hands."""
     return f"{QUEUE}:processing:{name}"
@@ -28,14 +29,16 @@ def beat(broker, name):
 def put_back(broker, name):
     """Return every task in this worker's own list to the head of the queue, in the old order."""
     raise NotImplementedError(
-        "TODO 4: move every task in the worker's own list back to the head of the queue, the end that is taken next"
+        "TODO 4: move every task in the worker's own list back to the head of the queue, the end "
+        "that is taken next"
     )
 
 
 def recover(broker, me):
     """Return the tasks of each worker whose heartbeat is gone to the head of the queue."""
     raise NotImplementedError(
-        "TODO 9: find the lists of workers whose heartbeat is gone, and return their tasks to the head of the queue"
+        "TODO 9: find the lists of workers whose heartbeat is gone, and return their tasks to the "
+        "head of the queue"
     )
 
 

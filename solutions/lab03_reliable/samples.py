@@ -13,14 +13,14 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 WIDTH, HEIGHT = 3000, 2000
-# four colors of the sky and three of the hills; the sun's x, y, radius, color; the horizon; how high the hills are
+# colors of the sky and of the hills; x, y, radius, color of the sun; horizon, height of the hills; kind
 SCENES = """
-blue_ridges     #3f7fc0 #8fbbe0 #d4e6f0 #f6efe2  #c5dbe9 #5f93b4 #0c2737  .23 .20 .040 #fffdf2  .44 .16  pines
-first_light     #24406e #7d86b0 #f2b191 #ffe2b0  #f9cda6 #9a6a86 #17182f  .64 .37 .045 #fff6dc  .53 .13  pines
-lake_at_dusk    #1c1d4a #6a3a7c #e0637a #ffb56b  #b65a83 #5c2a63 #120f2b  .68 .48 .040 #fff0c4  .56 .15  lake
-moonlit_pines   #060b22 #11224e #2a4a80 #6f93b8  #4a70a0 #20375f #050a18  .27 .24 .030 #fdf8e4  .56 .13  pines stars
-northern_lights #030614 #07142c #0c2a44 #1b6a6c  #14485e #0a2438 #02060f  .86 .12 .010 #f4f8ff  .64 .14  lake aurora
-red_dunes       #2f6fa8 #86b5cf #f3d6a6 #ffdf9e  #f0bd7c #c26c38 #4a1a10  .76 .27 .045 #fffbea  .50 .08  dunes
+blue_ridges     #3f7fc0 #8fbbe0 #d4e6f0 #f6efe2 #c5dbe9 #5f93b4 #0c2737 .23 .20 .040 #fffdf2 .44 .16 pines
+first_light     #24406e #7d86b0 #f2b191 #ffe2b0 #f9cda6 #9a6a86 #17182f .64 .37 .045 #fff6dc .53 .13 pines
+lake_at_dusk    #1c1d4a #6a3a7c #e0637a #ffb56b #b65a83 #5c2a63 #120f2b .68 .48 .040 #fff0c4 .56 .15 lake
+moonlit_pines   #060b22 #11224e #2a4a80 #6f93b8 #4a70a0 #20375f #050a18 .27 .24 .030 #fdf8e4 .56 .13 night
+northern_lights #030614 #07142c #0c2a44 #1b6a6c #14485e #0a2438 #02060f .86 .12 .010 #f4f8ff .64 .14 aurora
+red_dunes       #2f6fa8 #86b5cf #f3d6a6 #ffdf9e #f0bd7c #c26c38 #4a1a10 .76 .27 .045 #fffbea .50 .08 dunes
 """
 
 
@@ -49,33 +49,33 @@ def save(picture, path):
 
 
 def landscape(name, *words):
-    """Draw one of the SCENES, from the sky to the nearest hill."""
-    sky, hills, light = words[:4], words[4:7], words[10]
+    """Draw one of the SCENES, from the sky to the nearest hill. Lengths are parts of the width or height."""
+    sky, hills, light, kind = words[:4], words[4:7], words[10], words[13]
     x, y, radius, horizon, height = (float(word) for word in (*words[7:10], *words[11:13]))
-    rng, ground, kind = random.Random(name), int(HEIGHT * horizon), words[13]
+    rng, ground, water = random.Random(name), int(HEIGHT * horizon), kind in ("lake", "aurora")
     picture = Image.new("RGB", (WIDTH, HEIGHT), sky[-1])
     picture.paste(gradient(sky, WIDTH, ground), (0, 0))
-    if words[-1] in ("stars", "aurora"):
+    if kind in ("night", "aurora"):
         stars(picture, rng)
-    if words[-1] == "aurora":
+    if kind == "aurora":
         picture = ImageChops.screen(picture, aurora(rng))
     for size, strength in ((12, 0.5), (4, 0.6), (1, 60)):  # a wide glow, a narrow one, and the disc
         shine(picture, x, y, radius * size, light, strength)
-    layers = 4 if kind == "lake" else 7
+    layers = 4 if water else 7
     shades = gradient(hills, 1, 101)
-    for near in (layer / (layers - 1) for layer in range(layers)):
-        base = ground if kind == "lake" else ground + 0.42 * HEIGHT * near**1.4
+    for near in (layer / (layers - 1) for layer in range(layers)):  # from 0, far away, to 1
+        base = ground if water else ground + 0.42 * HEIGHT * near**1.4
         top = skyline(rng, base, HEIGHT * height * (1 - near / 3), 3 if kind == "dunes" else 8)
         shape = Image.new("L", picture.size)
         draw = ImageDraw.Draw(shape)
         draw.polygon([(0, HEIGHT), *top, (WIDTH, HEIGHT)], 255)
-        for x, y in top[::3] if kind == "pines" and near > 0.6 else []:
+        for x, y in top[::3] if kind in ("pines", "night") and near > 0.6 else []:
             pine(draw, x, y + 20, rng.uniform(0.3, 1) * 160 * near**4)
         color, mist = (shades.getpixel((0, int(100 * near * part))) for part in (1, 0.6))
-        body = Image.new("RGB", picture.size, mist)
+        body = Image.new("RGB", picture.size, mist)  # hills fade into the mist below them
         body.paste(gradient([color, mist], WIDTH, 700), (0, int(min(y for _, y in top)) - 100))
         picture.paste(body, mask=shape)
-    if kind == "lake":
+    if water:
         mirror(picture, ground)
     return picture
 
@@ -119,17 +119,17 @@ def stars(picture, rng):
 def aurora(rng):
     """Three curtains of light, drawn small, column by column."""
     light = Image.new("RGB", (WIDTH // 4, HEIGHT // 4))
-    for low in (290, 220, 150):
+    ray = gradient(["#000000", "#1a0a30", "#135c5c", "#2fe08c", "#000000"], 1, 190)
+    for top in (130, 60, -10):
         a, b, c, d = (rng.uniform(0, 7) for _ in range(4))
-        band = Image.new("RGB", light.size)
+        curtain = Image.new("RGB", light.size)
         for x in range(light.width):
             t = x / light.width
-            fold = math.sin(40 * t + a + 6 * math.sin(7 * t + b))
-            strength = (0.55 + 0.45 * math.sin(4 * t + c)) * (0.6 + 0.25 * fold + 0.15 * math.sin(150 * t + d))
-            ray = gradient(["#000000", "#1a0a30", "#135c5c", "#2fe08c", "#000000"], 1, 190)
-            y = low - 160 + 40 * math.sin(4 * t + d) + 14 * math.sin(9 * t + a)
-            band.paste(ray.point(lambda v, s=strength: v * s), (x, int(y)))
-        light = ImageChops.screen(light, band.filter(ImageFilter.GaussianBlur(2)))
+            folds = 0.6 + 0.25 * math.sin(40 * t + a + 6 * math.sin(7 * t + b)) + 0.15 * math.sin(150 * t + d)
+            strength = folds * (0.55 + 0.45 * math.sin(4 * t + c))
+            y = top + 40 * math.sin(4 * t + d) + 14 * math.sin(9 * t + a)
+            curtain.paste(ray.point(lambda v, s=strength: v * s), (x, int(y)))
+        light = ImageChops.screen(light, curtain.filter(ImageFilter.GaussianBlur(2)))
     return light.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
 
 

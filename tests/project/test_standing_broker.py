@@ -117,8 +117,7 @@ def test_a_taken_port_is_passed_over_and_the_other_one_is_remembered(folder):
 def test_a_broker_that_was_killed_is_not_taken_for_running(folder):
     first = standing.up(folder)
     os.kill(first.pid, signal.SIGKILL)
-    assert wait_until(lambda: not is_running(first.pid))
-    assert wait_until(lambda: standing.status(folder) is None)
+    assert standing.status(folder) is None, "it is dying, or dead"
     again = standing.up(folder)
     assert again.started
     assert again.pid != first.pid
@@ -130,7 +129,7 @@ def test_a_stale_process_number_of_another_program_is_not_taken_for_ours(folder)
     assert wait_until(lambda: not is_running(first.pid))
     with subprocess.Popen(["sleep", "600"]) as another:
         (folder / "server.pid").write_text(f"{another.pid}\n")
-        assert wait_until(lambda: standing.status(folder) is None)
+        assert standing.status(folder) is None
         assert standing.down(folder) is False
         assert another.poll() is None, "down ended a program that is not the broker"
         another.kill()
@@ -142,7 +141,7 @@ def test_another_server_on_the_remembered_port_is_not_taken_for_ours(folder, tmp
         first = standing.up(folder)
         state = folder / "state.json"
         state.write_text(json.dumps({"port": stranger.port}))
-        with pytest.raises(InfrastructureError, match="another server answers"):
+        with pytest.raises(InfrastructureError, match=r"another server answers"):
             standing.status(folder)
         assert standing.down(folder) is True
         assert not is_running(first.pid)
@@ -166,7 +165,7 @@ def test_a_broker_that_hangs_is_named_and_down_ends_it(folder, monkeypatch):
     first = standing.up(folder)
     os.kill(first.pid, signal.SIGSTOP)
     for command in (standing.up, standing.status):
-        with pytest.raises(InfrastructureError, match="runs but does not answer"):
+        with pytest.raises(InfrastructureError, match=r"runs but does not answer"):
             command(folder)
     monkeypatch.setattr(standing, "STOPPED_WITHIN_SECONDS", 1)
     assert standing.down(folder) is True
@@ -193,5 +192,5 @@ def test_what_keeps_it_from_starting_is_said_in_one_line(folder):
         standing.up(folder)
     assert standing.status(folder) is None
     blocked = folder / "server.log" / "broker"
-    with pytest.raises(InfrastructureError, match="^the broker can not be started: .*"):
+    with pytest.raises(InfrastructureError, match=r"^the broker can not be started: .*"):
         standing.up(blocked)

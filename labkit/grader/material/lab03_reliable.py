@@ -12,6 +12,26 @@ PHOTOS = ["dawn.jpg", "harbor.jpg", "meadow.png"]
 OPERATIONS = ["thumbnail", "resize", "grayscale", "rotate", "watermark"]
 
 
+def _asking(**fields: str) -> dict:
+    return {"id": str(uuid.uuid4()), "image": "dawn.jpg", "operation": "rotate"} | fields
+
+
+BAD_TASKS: dict[str, bytes | dict] = {
+    "a body that is not JSON": b"resize dawn.jpg please",
+    "bytes that are not UTF-8": b"\xff\xfe\x00rotate",
+    "a JSON list": b"[1, 2, 3]",
+    "an object without an id": b'{"image": "dawn.jpg", "operation": "rotate"}',
+    "JSON nested 20,000 deep": b"[" * 20_000,
+    "a task without an image": {"id": str(uuid.uuid4()), "operation": "rotate"},
+    "an operation that does not exist": _asking(operation="sharpen"),
+    "an image that is not there": _asking(image="noon.jpg"),
+    "a file that is no image": _asking(image="notes.jpg"),
+    "an image cut short": _asking(image="torn.jpg"),
+    "a decompression bomb": _asking(image="bomb.png"),
+    "a path that leaves the input folder": _asking(image="../secret.png"),
+}
+
+
 def prepare(folder: Path) -> None:
     """Draw some photographs, and put beside them files that are no images, or that are bombs."""
     from PIL import Image
