@@ -107,7 +107,7 @@ def test_tasks_are_done(scene):
     )
 
 
-@pytest.mark.check(points=2, after="tasks_are_done", todo=8)
+@pytest.mark.check(points=2, after="tasks_are_done", todo=6)
 def test_the_pictures_are_right(scene):
     """Each task leaves one whole picture, the right one, and nothing else"""
     wanted = [
@@ -143,7 +143,7 @@ def test_three_workers_share(scene):
     scene.wait_done()
 
 
-@pytest.mark.check(points=5, after="tasks_are_done", todo=7)
+@pytest.mark.check(points=5, after="tasks_are_done", todo=8)
 def test_rubbish_is_set_aside(scene):
     """What can never succeed is set aside with its reason, and the worker goes on"""
     scene.push(1)
@@ -183,7 +183,7 @@ def test_an_idle_worker_costs_little(scene):
     scene.wait_started(*scene.push(1))
 
 
-@pytest.mark.check(points=3, after="tasks_are_done", todo=8)
+@pytest.mark.check(points=3, after="tasks_are_done", todo=6)
 def test_a_worker_stops_when_asked(stage):
     """SIGTERM lets a worker finish the task in hand and leaves nothing behind"""
     idle = stage.scene("stopped while it waits")

@@ -34,9 +34,9 @@ def enqueue(broker, task):
 
 
 def enqueue_when_there_is_room(broker, task):
-    """Push the task; while the queue is full, wait longer each time, up to LONGEST_WAIT_SECONDS."""
+    """The queue was full: wait and try again, each time longer, up to LONGEST_WAIT_SECONDS, until the task is in."""
     raise NotImplementedError(
-        "TODO 2: enqueue the task; while the queue is full, wait and try again, longer each time"
+        "TODO 2: wait, then try to enqueue the task again, longer each time, until it is in"
     )
 
 
@@ -56,7 +56,9 @@ def main():
     try:
         for photo, operation in itertools.islice(pairs, count):
             task = new_task(photo, operation)
-            enqueue_when_there_is_room(broker, task)
+            if not enqueue(broker, task):
+                print(f"the queue is full ({QUEUE_LIMIT} tasks); waiting", flush=True)
+                enqueue_when_there_is_room(broker, task)
             print(f"queued {task['id']}  {operation} {photo}", flush=True)
     except (redis.ConnectionError, redis.TimeoutError) as error:
         sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")

@@ -27,23 +27,23 @@ def take(broker, name):
     )
 
 
+def handle(broker, name, body):
+    """Do the work of one task and acknowledge it; set it aside when it is rejected."""
+    raise NotImplementedError(
+        "TODO 6: do the work of the task, then acknowledge it; a rejected task is set aside"
+    )
+
+
 def acknowledge(broker, name, body):
     """Remove a finished task from this worker's list."""
-    raise NotImplementedError("TODO 6: remove the finished task from the worker's own list")
+    raise NotImplementedError("TODO 7: remove the finished task from the worker's own list")
 
 
 def set_aside(broker, name, body, reason):
     """Move a task that can never succeed from this worker's list to the rejected list, with its reason."""
     raise NotImplementedError(
-        "TODO 7: move the task from the worker's own list to the rejected list, with its reason, in"
+        "TODO 8: move the task from the worker's own list to the rejected list, with its reason, in"
         " one step"
-    )
-
-
-def handle(broker, name, body):
-    """Do the work of one task and acknowledge it; set it aside when it is rejected."""
-    raise NotImplementedError(
-        "TODO 8: do the work of the task, then acknowledge it; a rejected task is set aside"
     )
 
 

@@ -35,11 +35,12 @@ def enqueue(broker, task):
 
 
 def enqueue_when_there_is_room(broker, task):
-    """Push the task; while the queue is full, wait longer each time, up to LONGEST_WAIT_SECONDS."""
+    """The queue was full: wait and try again, each time longer, up to LONGEST_WAIT_SECONDS, until the task is in."""
     wait = FIRST_WAIT_SECONDS
-    while not enqueue(broker, task):
-        print(f"the queue is full ({QUEUE_LIMIT} tasks); waiting {wait:.1f} s", flush=True)
-        time.sleep(random.uniform(wait / 2, wait))  # two producers must not come back at the same time
+    while True:
+        time.sleep(random.uniform(wait / 2, wait))  # two producers must not come back at the same moment
+        if enqueue(broker, task):
+            return
         wait = min(2 * wait, LONGEST_WAIT_SECONDS)
 
 
@@ -59,7 +60,9 @@ def main():
     try:
         for photo, operation in itertools.islice(pairs, count):
             task = new_task(photo, operation)
-            enqueue_when_there_is_room(broker, task)
+            if not enqueue(broker, task):
+                print(f"the queue is full ({QUEUE_LIMIT} tasks); waiting", flush=True)
+                enqueue_when_there_is_room(broker, task)
             print(f"queued {task['id']}  {operation} {photo}", flush=True)
     except (redis.ConnectionError, redis.TimeoutError) as error:
         sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")

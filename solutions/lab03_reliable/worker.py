@@ -24,6 +24,18 @@ def take(broker, name):
     return broker.blmove(QUEUE, processing(name), BLOCK_SECONDS, "RIGHT", "LEFT")
 
 
+def handle(broker, name, body):
+    """Do the work of one task and acknowledge it; set it aside when it is rejected."""
+    try:
+        output = process(read_task(body))
+    except Rejected as reason:
+        set_aside(broker, name, body, reason)
+        print(f"{name}: set aside: {reason}", flush=True)
+    else:
+        acknowledge(broker, name, body)  # last: a crash above repeats the task, it never loses it
+        print(f"{name}: {output}", flush=True)
+
+
 def acknowledge(broker, name, body):
     """Remove a finished task from this worker's list."""
     broker.lrem(processing(name), 1, body)
@@ -36,18 +48,6 @@ def set_aside(broker, name, body, reason):
         both.lpush(f"{QUEUE}:rejected", entry)
         both.lrem(processing(name), 1, body)
         both.execute()
-
-
-def handle(broker, name, body):
-    """Do the work of one task and acknowledge it; set it aside when it is rejected."""
-    try:
-        output = process(read_task(body))
-    except Rejected as reason:
-        set_aside(broker, name, body, reason)
-        print(f"{name}: set aside: {reason}", flush=True)
-    else:
-        acknowledge(broker, name, body)  # last: a crash above repeats the task, it never loses it
-        print(f"{name}: {output}", flush=True)
 
 
 def work(broker, name):

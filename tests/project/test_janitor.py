@@ -43,7 +43,11 @@ def wait_until(event, within=GONE_WITHIN_SECONDS):
 
 def command(program, **options):
     """Run a Python program as a terminal would run a command: in a process group of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        **options.pop("env", {}),
+    }
     return subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,

@@ -78,7 +78,7 @@ standing.PREFERRED_PORT = {standing.PREFERRED_PORT}
 print(standing.up({str(folder)!r}).pid, flush=True)
 os.killpg(0, signal.SIGHUP)
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     options = {"stdout": subprocess.PIPE, "text": True, "env": environment, "start_new_session": True}
     with subprocess.Popen([sys.executable, "-c", program], **options) as command:
         said, _ = command.communicate(timeout=20)  # the server does not hold the command's output open
@@ -95,7 +95,7 @@ sys.stdin.readline()
 broker = standing.up({str(folder)!r})
 print(broker.pid, broker.started)
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     commands = [subprocess.Popen([sys.executable, "-c", program], **pipes) for _ in range(4)]
     for command in commands:
