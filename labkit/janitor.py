@@ -65,7 +65,10 @@ def _help() -> None:
     processes: dict[int, tuple[str, bool]] = {}
     folders: dict[bytes, str] = {}
     for line in sys.stdin.buffer:
-        _obey(line.rstrip(b"\n"), processes, folders)
+        try:
+            _obey(line.rstrip(b"\n"), processes, folders)
+        except ValueError:
+            continue  # not an order: the others are still to be carried out
     kill_processes(processes)
     for folder, identity in folders.items():
         remove_folder(folder, identity)

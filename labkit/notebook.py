@@ -19,11 +19,10 @@ from labkit.brokers import choose
 from labkit.janitor import janitor, temporary_folder
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+CLEARED_WITHIN_SECONDS = 10
 TEXT_SIZE = 12  # points; readable on a projector
 # From the palette of Okabe and Ito, which people with any color vision can tell apart
 BLUE, GREEN, VERMILION = "#0072B2", "#009E73", "#D55E00"
-
-_workers: list["Worker"] = []
 
 
 def open_broker(lab: str) -> tuple[str, str]:
@@ -31,18 +30,36 @@ def open_broker(lab: str) -> tuple[str, str]:
 
     The broker is the one at VALKEY_URL, which others may be using as well, or else an embedded one.
     """
-    broker = choose(os.environ.get("VALKEY_URL") or "embedded")
+    given = os.environ.get("VALKEY_URL")
+    broker = choose(given or "embedded")
     broker.start()
     prefix = f"{lab}-notebook-{secrets.token_hex(4)}:"
-    atexit.register(_clear_away, broker, prefix)
+    if given:
+        _clear_at_the_end(broker.url, prefix)
     return broker.url, prefix
 
 
-def _clear_away(broker, prefix: str) -> None:
-    for worker in _workers:
-        worker.end()  # first: a worker that lives on would write more keys
-    broker.clear(prefix)
-    broker.close()
+def _clear_at_the_end(url: str, prefix: str) -> None:
+    """Have our keys deleted by another process when this one ends: a kernel is often ended with SIGKILL."""
+    helper = subprocess.Popen(
+        [sys.executable, "-m", "labkit.notebook"],
+        stdin=subprocess.PIPE,
+        cwd=ROOT,
+        start_new_session=True,  # Ctrl-C is not meant for it
+        text=True,
+    )
+    helper.stdin.write(
+        f"{url}\n{prefix}\n"
+    )  # not as arguments: those can be read by everyone, and a URL is secret
+    helper.stdin.flush()
+    atexit.register(helper.communicate, timeout=CLEARED_WITHIN_SECONDS)
+
+
+def _clear_when_the_kernel_is_gone() -> None:
+    url, prefix = (sys.stdin.readline().strip() for _ in range(2))
+    sys.stdin.read()  # until the kernel's end of the pipe is closed
+    while choose(url).clear(prefix):
+        time.sleep(0.2)  # and look again: a worker that was just being killed may have added a key
 
 
 def work_folder() -> pathlib.Path:
@@ -93,7 +110,6 @@ class Worker:
         self.pid = self._process.pid
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        _workers.append(self)
 
     def _read(self) -> None:
         for line in self._process.stdout:
@@ -229,3 +245,7 @@ def draw_cost(lengths: list[int], curves: dict[str, list[float]]):
         figure.tight_layout()
         plt.close(figure)
     return figure
+
+
+if __name__ == "__main__":
+    _clear_when_the_kernel_is_gone()

@@ -30,8 +30,9 @@ def gap(todo: Todo) -> str:
     line = f'    raise NotImplementedError("TODO {todo.number}: {todo.say}")\n'
     if len(line) <= LONGEST_LINE + 1:
         return line
-    parts = textwrap.wrap(f"TODO {todo.number}: {todo.say}", 90, drop_whitespace=False)
-    return "    raise NotImplementedError(\n" + "".join(f'        "{part}"\n' for part in parts) + "    )\n"
+    *first, last = textwrap.wrap(f"TODO {todo.number}: {todo.say}", 90)
+    parts = [f'        "{part} "\n' for part in first] + [f'        "{last}"\n']
+    return "    raise NotImplementedError(\n" + "".join(parts) + "    )\n"
 
 
 def originals(lab: Lab) -> dict[str, bytes]:

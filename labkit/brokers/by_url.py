@@ -76,12 +76,16 @@ class BrokerByUrl(Broker):
         try:
             if self._tls:
                 sock = ssl.create_default_context().wrap_socket(sock, server_hostname=self.host)
-            connection = Connection(sock)
+        except BaseException:
+            sock.close()
+            raise
+        connection = Connection(sock)
+        try:
             if self._password:
                 connection.ask("AUTH", *filter(None, (self._user, self._password)))
             if self._database:
                 connection.ask("SELECT", self._database)
         except BaseException:
-            sock.close()
+            connection.close()
             raise
         return connection

@@ -9,7 +9,6 @@ The docstring's first line is the check's title. The plugin plays the checks of 
 then only waits for its own outcome, so that the report comes in the file's order.
 """
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +57,7 @@ class Grading:
         run = Run(self.lab, self.submission, brokers=self.config.getoption("--brokers"), seed=seed)
         self._run = run.__enter__()
         self._schedule = Schedule(self._run, self.checks, replay)
+        self.config.hook.pytest_lab_started(checks=self.checks)
 
     def outcome(self, check_id: str) -> Outcome:
         """Wait for one check; the first call starts the run."""
@@ -132,6 +132,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         outcome = grading.outcome(check.id)
     except (submission.BadSubmission, record.BadReplay) as error:
         pytest.exit(str(error), returncode=2)
+    pyfuncitem.config.hook.pytest_lab_outcome(check=check, outcome=outcome)
     if outcome.outcome == NOT_RUN:
         pytest.skip(outcome.message or f"not run until “{outcome.waits_for}” passes")
     if outcome.outcome == INFRASTRUCTURE:
@@ -154,7 +155,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 class Hooks:
-    """The hook that hands over a finished result, for `./lab check`."""
+    """What `./lab check` hears of a run, to show it."""
+
+    @pytest.hookspec
+    def pytest_lab_started(self, checks: list[Check]) -> None: ...
+
+    @pytest.hookspec
+    def pytest_lab_outcome(self, check: Check, outcome: Outcome) -> None: ...
 
     @pytest.hookspec
     def pytest_lab_result(self, result: dict) -> None: ...
@@ -162,4 +169,3 @@ class Hooks:
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(Hooks)
-    sys.stderr.flush()

@@ -42,8 +42,8 @@ def acknowledge(broker, name, body):
 def set_aside(broker, name, body, reason):
     """Move a task that can never succeed from this worker's list to the rejected list, with its reason."""
     raise NotImplementedError(
-        "TODO 8: move the task from the worker's own list to the rejected list, with its reason, in"
-        " one step"
+        "TODO 8: move the task from the worker's own list to the rejected list, with its reason, in "
+        "one step"
     )
 
 

@@ -136,13 +136,15 @@ def test_an_output_that_differs_from_the_stored_one_is_noticed(tmp_path):
         assert run_nbval(path).returncode == status
 
 
-def test_a_broker_given_by_url_keeps_what_others_have_there():
-    program = """
+@pytest.mark.parametrize("end", ["pass", "import os; os.kill(os.getpid(), 9)"], ids=["ended", "killed"])
+def test_a_broker_given_by_url_keeps_what_others_have_there_and_nothing_of_ours(end):
+    program = f"""
 import redis
 from labkit.notebook import open_broker
 url, prefix = open_broker("lab03")
 redis.Redis.from_url(url).lpush(prefix + "images", "task-1")
-print(redis.Redis.from_url(url).dbsize())
+print(redis.Redis.from_url(url).dbsize(), flush=True)
+{end}
 """
     with EmbeddedValkey(appendonly="off") as server, server.connect() as connection:
         connection.ask("SET", "theirs", "kept")
@@ -154,4 +156,7 @@ print(redis.Redis.from_url(url).dbsize())
             timeout=60,
         )
         assert (ran.stdout, ran.stderr) == ("2\n", "")
+        deadline = time.monotonic() + GONE_WITHIN_SECONDS
+        while connection.ask("KEYS", "*") != [b"theirs"] and time.monotonic() < deadline:
+            time.sleep(0.05)
         assert connection.ask("KEYS", "*") == [b"theirs"]

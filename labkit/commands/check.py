@@ -1,0 +1,231 @@
+"""`./lab check N`: grade a lab and tell the story of what failed."""
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from labkit.course import ROOT, Lab
+from labkit.grader.record import replace
+from labkit.grader.schedule import INFRASTRUCTURE, NOT_RUN, PASSED, Check, Outcome
+from labkit.janitor import janitor, temporary_folder
+
+LOOK_EVERY_SECONDS = 0.3  # for a save, with --watch
+PYTEST = ["-s", "-p", "no:terminal", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+BURNER = "while True: pass"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be graded, and how."""
+
+    lab: Lab
+    submission: Path | None
+    replay: Path | None
+    brokers: str
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        return (self.submission or self.lab.folder).resolve()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the student's own work, and so counts as progress."""
+        return self.folder == self.lab.folder.resolve() and self.replay is None
+
+    def options(self, results: Path) -> list[str]:
+        """The grader's options, as its pytest plugin takes them."""
+        options = [
+            f"--submission={self.folder}", f"--brokers={self.brokers}", f"--seed={self.seed}",
+            f"--result-folder={results}",
+        ]  # fmt: skip
+        if self.replay:
+            check = json.loads(self.replay.read_text()).get("check", "") if self.replay.is_file() else ""
+            options += [f"--replay={self.replay.resolve()}", "-k", f"test_{check}"]
+        return options
+
+
+class Reporter:
+    """A pytest plugin that prints each check as it ends."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.live = self.console.status("setting the stage") if self.console.is_terminal else None
+        self.titles: dict[str, str] = {}
+        self.result: dict | None = None
+        self.trouble = ""
+
+    def pytest_lab_started(self, checks: list[Check]) -> None:
+        self.titles = {check.id: check.title for check in checks}
+        if self.live:
+            self.live.start()
+            self.live.update(f"playing {len(checks)} checks")
+
+    def pytest_lab_outcome(self, check: Check, outcome: Outcome) -> None:
+        if check.hidden:
+            return
+        points = f"{check.points if outcome.outcome == PASSED else 0} of {check.points}"
+        if outcome.outcome == PASSED:
+            self._line("✓", "green", check.title, f"{check.points}")
+        elif outcome.outcome == NOT_RUN:
+            waits_for = self.titles.get(outcome.waits_for, outcome.waits_for)
+            reason = outcome.message or f"not run until “{waits_for}” passes"
+            self._line("–", "dim", check.title, points, f"  {reason}")
+        else:
+            self._line("✗" if outcome.outcome != INFRASTRUCTURE else "!", "red", check.title, points)
+            self.console.print(Padding(Text(outcome.message), (0, 0, 0, 2)))
+            if outcome.outcome != INFRASTRUCTURE:
+                where = f"timeline: {shown(self.results / 'timeline.html')}#{check.id}"
+                self.console.print(Text(f"  ./lab hint {self.request.lab.number}      {where}\n", style="dim"))
+
+    @property
+    def results(self) -> Path:
+        return self.request.lab.state
+
+    def _line(self, mark: str, color: str, title: str, points: str, more: str = "") -> None:
+        line = Text.assemble((f"{mark} {title}", color), " " * max(2, 88 - len(title)), (f"{points:>7}", "bold"))
+        self.console.print(line)
+        if more:
+            self.console.print(Text(more, style="dim"))
+
+    def pytest_lab_result(self, result: dict) -> None:
+        self.result = result
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.trouble = str(report.longrepr)
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        self.trouble = str(excrepr)
+
+    def close(self) -> None:
+        if self.live:
+            self.live.stop()
+
+    def summary(self) -> None:
+        """The last lines: points, what the owner should know, where to look on."""
+        result = self.result
+        for note in result["notes"]:
+            self.console.print(Text(f"Note: {note}"))
+        hidden = sum(check["hidden"] for check in result["checks"])
+        text = f"{result['points']} of {result['max_points']} points in {result['seconds']:.1f} s"
+        text += f", on {result['broker']['kind']} {result['broker']['version']}" if result["broker"]["kind"] else ""
+        self.console.print(Text(text, style="bold"))
+        if hidden:
+            self.console.print(f"{hidden} more checks are hidden; these points are not all of them.")
+        if result["outcome"] == INFRASTRUCTURE:
+            self.console.print("Something of the grader's own failed (!). It says nothing about your work: try again.")
+        elif result["outcome"] == PASSED and not hidden:
+            self.console.print(f"timeline: {shown(self.results / 'timeline.html')}")
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    return os.path.relpath(path)
+
+
+def once(request: Request) -> int:
+    """Grade once, in this process; return the exit status."""
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        os.environ.pop(name, None)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    reporter = Reporter(request)
+    options = request.options(request.lab.state)
+    status = pytest.main([*PYTEST, str(request.lab.grader), *options], plugins=[reporter])
+    reporter.close()
+    if status == pytest.ExitCode.INTERRUPTED:
+        print("lab: stopped; nothing was graded.", file=sys.stderr)
+        leave(130)
+    if reporter.result is None:
+        print(f"lab: {reporter.trouble or 'nothing was graded.'}", file=sys.stderr)
+        return 2 if status == 2 else 3
+    reporter.summary()
+    if request.is_own:
+        replace(request.lab.state / "own.json", json.dumps(reporter.result))
+    return {PASSED: 0, INFRASTRUCTURE: 3}.get(reporter.result["outcome"], 1)
+
+
+def leave(status: int) -> None:
+    """End at once, everything cleaned up: the threads of an interrupted run may still be waiting for something."""
+    janitor().close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def watch(request: Request) -> int:
+    """Grade now and again at each save, until Ctrl-C."""
+    seen = None
+    try:
+        while True:
+            stamp = saved(request.folder)
+            if stamp != seen:
+                seen = stamp
+                subprocess.call(again(request), cwd=os.getcwd())
+                print("Waiting for the next save (Ctrl-C ends).", flush=True)
+            time.sleep(LOOK_EVERY_SECONDS)
+    except KeyboardInterrupt:
+        return 130
+
+
+def again(request: Request) -> list[str]:
+    """The command that grades the same once more."""
+    return [
+        sys.executable, "-m", "labkit", "check", str(request.lab.number), "--submission", str(request.folder),
+        "--brokers", request.brokers, "--seed", str(request.seed),
+        *(["--replay", str(request.replay)] if request.replay else []),
+    ]  # fmt: skip
+
+
+def saved(folder: Path) -> dict[str, int]:
+    """When each file of a submission was last written."""
+    return {str(path): path.stat().st_mtime_ns for path in folder.glob("*.py")}
+
+
+def repeat(request: Request, times: int, *, under_load: bool) -> int:
+    """Grade several times and count the runs and checks that did not pass; the answer should always be the same."""
+    results = temporary_folder()
+    burners = [janitor().start_process([sys.executable, "-c", BURNER]) for _ in range(os.cpu_count() if under_load else 0)]
+    failed, seconds = Counter(), []
+    statuses = Counter()
+    try:
+        for number in range(1, times + 1):
+            command = [sys.executable, "-m", "pytest", "-q", *PYTEST, str(request.lab.grader), *request.options(results)]
+            environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+            subprocess.call(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+            result = json.loads((results / "result.json").read_text())
+            seconds.append(result["seconds"])
+            statuses[result["outcome"]] += 1
+            bad = [check for check in result["checks"] if check["outcome"] != PASSED]
+            failed.update(check["id"] for check in bad)
+            print(f"{number:3}  {result['points']} of {result['max_points']} points  {result['seconds']:.1f} s", flush=True)
+            for check in bad:
+                print(f"     {check['outcome']}: {check['id']}\n{check['message']}", flush=True)
+    except KeyboardInterrupt:
+        leave(130)
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+        shutil.rmtree(results, ignore_errors=True)
+    load = f", {len(burners)} other processes computing" if under_load else ""
+    print(f"{times} runs{load}: {statuses[PASSED]} passed; seconds: median {statistics.median(seconds):.1f}, "
+          f"longest {max(seconds):.1f}")  # fmt: skip
+    for check, count in failed.most_common():
+        print(f"  {check}: {count} times not passed")
+    return 3 if statuses[INFRASTRUCTURE] else 0 if not failed else 1
