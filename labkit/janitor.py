@@ -283,11 +283,19 @@ class Janitor:
 
 
 def _removable(path: str | os.PathLike) -> bytes:
-    """Return the folder's real path, or refuse it with ValueError."""
+    """Return the folder's real path, or refuse it with ValueError.
+
+    The repository itself may have been cloned into a folder for temporary files: of what is in it, only what
+    lies in .lab may go; and nothing may go that contains it, or the home or current folder.
+    """
     given = pathlib.Path(path)
     real = given.parent.resolve() / given.name
-    inside = any(root.resolve() in real.parents for root in _temporary_roots()) or ".lab" in real.parent.parts
-    if not inside or real.name in ("", "..") or real.is_symlink() or "\n" in str(real):
+    repository = pathlib.Path(__file__).resolve().parents[1]
+    temporary = any(root.resolve() in real.parents for root in _temporary_roots())
+    ours = ".lab" in real.parent.parts or (temporary and repository not in real.parents)
+    kept = (repository, pathlib.Path.home().resolve(), pathlib.Path.cwd())
+    holds_kept = any(real == folder or real in folder.parents for folder in kept)
+    if not ours or holds_kept or real.name in ("", "..") or real.is_symlink() or "\n" in str(real):
         raise ValueError(f"will not remove {given}: it is neither a temporary folder nor inside .lab")
     return os.fsencode(real)
 

@@ -33,6 +33,7 @@ def open_broker(lab: str) -> tuple[str, str]:
     given = os.environ.get("VALKEY_URL")
     broker = choose(given or "embedded")
     broker.start()
+    atexit.register(broker.close)
     prefix = f"{lab}-notebook-{secrets.token_hex(4)}:"
     if given:
         _clear_at_the_end(broker.url, prefix)
@@ -44,13 +45,13 @@ def _clear_at_the_end(url: str, prefix: str) -> None:
     helper = subprocess.Popen(
         [sys.executable, "-m", "labkit.notebook"],
         stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # the broker may have gone first
         cwd=ROOT,
         start_new_session=True,  # Ctrl-C is not meant for it
         text=True,
     )
-    helper.stdin.write(
-        f"{url}\n{prefix}\n"
-    )  # not as arguments: those can be read by everyone, and a URL is secret
+    # not as arguments: everyone on the machine can read those, and there may be a password in the URL
+    helper.stdin.write(f"{url}\n{prefix}\n")
     helper.stdin.flush()
     atexit.register(helper.communicate, timeout=CLEARED_WITHIN_SECONDS)
 
@@ -110,6 +111,7 @@ class Worker:
         self.pid = self._process.pid
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        atexit.register(self.end)
 
     def _read(self) -> None:
         for line in self._process.stdout:

@@ -7,6 +7,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from labkit.course import ROOT, Lab
@@ -24,6 +24,7 @@ from labkit.janitor import janitor, temporary_folder
 
 LOOK_EVERY_SECONDS = 0.3  # for a save, with --watch
 PYTEST = ["-s", "-p", "no:terminal", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+TITLE_WIDTH = 70
 BURNER = "while True: pass"
 
 
@@ -80,14 +81,14 @@ class Reporter:
             return
         points = f"{check.points if outcome.outcome == PASSED else 0} of {check.points}"
         if outcome.outcome == PASSED:
-            self._line("✓", "green", check.title, f"{check.points}")
+            self._line("✓", "green", check.title, points)
         elif outcome.outcome == NOT_RUN:
             waits_for = self.titles.get(outcome.waits_for, outcome.waits_for)
             reason = outcome.message or f"not run until “{waits_for}” passes"
             self._line("–", "dim", check.title, points, f"  {reason}")
         else:
             self._line("✗" if outcome.outcome != INFRASTRUCTURE else "!", "red", check.title, points)
-            self.console.print(Padding(Text(outcome.message), (0, 0, 0, 2)))
+            self.console.print(Text(textwrap.indent(outcome.message, "  ")))
             if outcome.outcome != INFRASTRUCTURE:
                 where = f"timeline: {shown(self.results / 'timeline.html')}#{check.id}"
                 self.console.print(Text(f"  ./lab hint {self.request.lab.number}      {where}\n", style="dim"))
@@ -97,7 +98,7 @@ class Reporter:
         return self.request.lab.state
 
     def _line(self, mark: str, color: str, title: str, points: str, more: str = "") -> None:
-        line = Text.assemble((f"{mark} {title}", color), " " * max(2, 88 - len(title)), (f"{points:>7}", "bold"))
+        line = Text.assemble((f"{mark} {title}", color), " " * (TITLE_WIDTH - len(title)), (f"{points:>7}", "bold"))
         self.console.print(line)
         if more:
             self.console.print(Text(more, style="dim"))

@@ -309,7 +309,7 @@ class Scene:
         return self.history.wait_until(condition, within)
 
     def wait_until(self, condition: Callable[[], object], expected: str, *, within: float = PATIENCE_SECONDS,
-                   question: str = "", task: int = 0) -> object:  # fmt: skip
+                   question: str = "", task: int | None = 0) -> object:  # fmt: skip
         """Wait until the condition is true and return its value; fail with a story when it is not, in time.
 
         A script that dies, or whose TODO is not written, ends the wait at once.
@@ -373,18 +373,18 @@ class Scene:
                 return actor
         return None
 
-    def fail(self, summary: str, *, question: str = "", task: int = 0) -> None:
+    def fail(self, summary: str, *, question: str = "", task: int | None = 0) -> None:
         """End the check: the submission did something else than was asked."""
         raise CheckFailed(story.told(self, summary, question=question, task=task), schedule=self.schedule)
 
-    def time_out(self, expected: str, *, question: str = "", task: int = 0) -> None:
+    def time_out(self, expected: str, *, question: str = "", task: int | None = 0) -> None:
         """End the check: what was expected did not come. An endless loop is named as one."""
         looping = story.busy_without_end(self)
         summary = f"{expected[:1].upper()}{expected[1:]}; it did not happen in time."
         text = story.told(self, f"{summary}{looping}", question=question, task=task)
         raise (CheckTimedOut if looping else CheckFailed)(text, schedule=self.schedule)
 
-    def expect(self, condition: object, summary: str, *, question: str = "", task: int = 0) -> None:
+    def expect(self, condition: object, summary: str, *, question: str = "", task: int | None = 0) -> None:
         """Fail with this summary unless the condition is true."""
         if not condition:
             self.fail(summary, question=question, task=task)

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from labkit.grader.scene import Actor, Scene
 
 MOST_STEPS = 14
-COMMAND_WIDTH = 46
+COMMAND_WIDTH = 40
 BUSY = 0.6  # of one core, over the moment that we look: a process that computes and does not wait
 QUESTIONS = {
+    "removed": "Which command moves a task to a second list instead of removing it?",
     "lost": "Between which two commands is the task in no list at all?",
     "waiting": "Who looks for the tasks of a worker that is gone, when, and how does it know that it is gone?",
     "unacknowledged": "Which command takes a finished task off the worker's own list?",
@@ -40,9 +41,14 @@ QUESTIONS = {
 }
 
 
-def told(scene: "Scene", summary: str, *, question: str = "", task: int = 0) -> str:
-    """A summary, the steps of one task (0: of the scene), and a question, as one text of several lines."""
-    lines = [summary, *steps(scene, task)]
+def told(scene: "Scene", summary: str, *, question: str = "", task: int | None = 0, now: str = "") -> str:
+    """A summary, the steps of one task, how it stands now, and a question, as one text of several lines.
+
+    Task 0 stands for the whole scene, None for no steps at all.
+    """
+    lines = [summary, *(steps(scene, task) if task is not None else ())]
+    if now:
+        lines.append(f"    +{scene.history.now():.3f} s  {now}")
     if question:
         lines.append(question)
     return clean("\n".join(lines))
@@ -50,8 +56,8 @@ def told(scene: "Scene", summary: str, *, question: str = "", task: int = 0) -> 
 
 def of_verdict(scene: "Scene", verdict: Verdict, left: dict[int, list[str]], looping: str, question: str) -> str:
     """What became of the tasks when it is not what was asked."""
-    parts = [f"{verdict.sent} {'task' if verdict.sent == 1 else 'tasks'} went in; {verdict.done} were done."]
-    kind, task = "", 0
+    parts = [f"{counted(verdict.sent, 'task')} went in; {verdict.done} {'was' if verdict.done == 1 else 'were'} done."]
+    kind, task, now = "", 0, ""
     forgotten = {number: keys for number, keys in left.items() if number not in verdict.waiting}
     if verdict.unexpected:
         kind = "unexpected"
@@ -68,7 +74,22 @@ def of_verdict(scene: "Scene", verdict: Verdict, left: dict[int, list[str]], loo
     if verdict.lost:
         kind, task = "lost", verdict.lost[0]
         parts.append(f"Lost: {names(verdict.lost)}.")
-    return told(scene, " ".join(parts) + looping, question=question or QUESTIONS.get(kind, ""), task=task)
+        now = f"task {task} is in no queue and in nobody's hands"
+        if removed(scene, task):
+            kind, question = "removed", ""
+    question = question or QUESTIONS.get(kind, "")
+    return told(scene, " ".join(parts) + looping, question=question, task=task, now=now)
+
+
+def removed(scene: "Scene", task: int) -> bool:
+    """Whether a command took the task away from the broker as it handed it out."""
+    replies = scene.history.events(REPLY)
+    return any(task in e.tasks and e.verb in commands.REMOVING_FROM_BROKER for e in replies)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 task", "3 tasks"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def casualty(scene: "Scene", actor: "Actor") -> str:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from labkit.brokers.embedded import embedded_binary
-from labkit.janitor import Janitor, is_running, janitor, kill_processes, process_mark, temporary_folder
+from labkit.janitor import Janitor, _removable, is_running, kill_processes, process_mark, temporary_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GONE_WITHIN_SECONDS = 5
@@ -188,24 +188,38 @@ def test_a_folder_closed_to_its_owner_is_removed_too(tmp_path):
 
 
 def test_folders_that_are_not_ours_are_refused(tmp_path):
+    """Only the question is asked here: a folder that was watched by mistake would be gone after this run."""
     (tmp_path / "link").symlink_to(ROOT)
-    outside = [
+    kept = [
         ROOT,
+        ROOT.parent,
         ROOT / "labs",
+        ROOT / ".lab",
+        ROOT / "labkit" / "grader",
         pathlib.Path.home(),
+        ".",
+    ]
+    odd = [
         "/",
         "/tmp",
+        "/tmp/",
         "/tmp/..",
         "/tmp/../etc",
+        "/etc",
         tmp_path / "link",
+        tmp_path / "a\nb",
         ".lab",
     ]
-    for folder in outside:
+    for folder in kept + odd:
         with pytest.raises(ValueError, match="will not remove"):
-            janitor().watch_folder(folder)
-    own = Janitor()
-    own.watch_folder(ROOT / ".lab" / "a-folder-that-never-was")
-    own.close()
+            _removable(folder)
+    with pytest.raises(ValueError, match="will not remove"):
+        Janitor().watch_folder("/no-such-folder/at-all")
+
+
+def test_temporary_folders_and_what_lies_in_lab_may_be_removed(tmp_path):
+    for folder in (tmp_path, "/tmp/a", ROOT / ".lab" / "runs", ROOT / ".lab" / "a" / "b"):
+        assert _removable(folder)
 
 
 def test_a_link_inside_a_removed_folder_is_not_followed(tmp_path):
