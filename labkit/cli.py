@@ -53,11 +53,12 @@ def check(
     under_load: Annotated[bool, typer.Option("--under-load", help="Keep every core busy meanwhile.")] = False,
     brokers: Brokers = "embedded",
     seed: Annotated[int, typer.Option(help="Decides all that is random in a run.")] = 0,
+    results: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the result goes instead of .lab/.")] = None,
 ) -> None:
     """Grade lab N and tell the story of what failed."""
     from labkit.commands import check as command
 
-    request = command.Request(course.lab(number), submission, replay, brokers, seed)
+    request = command.Request(course.lab(number), submission, replay, brokers, seed, results)
     if watch:
         sys.exit(command.watch(request))
     if repeat > 1 or under_load:

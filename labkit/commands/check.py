@@ -37,6 +37,11 @@ class Request:
     replay: Path | None
     brokers: str
     seed: int
+    results: Path | None = None  # where the record and the timeline go; default: the lab's folder under .lab/
+
+    @property
+    def target(self) -> Path:
+        return self.results.resolve() if self.results else self.lab.state
 
     @property
     def folder(self) -> Path:
@@ -95,7 +100,7 @@ class Reporter:
 
     @property
     def results(self) -> Path:
-        return self.request.lab.state
+        return self.request.target
 
     def _line(self, mark: str, color: str, title: str, points: str, more: str = "") -> None:
         line = Text.assemble((f"{mark} {title}", color), " " * (TITLE_WIDTH - len(title)), (f"{points:>7}", "bold"))
@@ -146,7 +151,7 @@ def once(request: Request) -> int:
         os.environ.pop(name, None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     reporter = Reporter(request)
-    options = request.options(request.lab.state)
+    options = request.options(request.target)
     status = pytest.main([*PYTEST, str(request.lab.grader), *options], plugins=[reporter])
     reporter.close()
     if status == pytest.ExitCode.INTERRUPTED:

@@ -48,7 +48,8 @@ def make_environment():
 def install():
     print("Resolved 1 package in 2ms", flush=True)
     gate = os.environ.get("UV_STAND_IN_GATE")
-    while gate and not os.path.exists(gate):
+    give_up = time.monotonic() + {deadline}
+    while gate and not os.path.exists(gate) and time.monotonic() < give_up:
         time.sleep(0.01)
     print(os.environ.get("UV_STAND_IN_SAYS", "Installed 1 package in 1ms"))
     return "UV_STAND_IN_SAYS" in os.environ
@@ -143,7 +144,8 @@ def bare_course(tmp_path):
 def course(bare_course):
     """A course and a PATH with only the stand-in for uv on it."""
     uv = bare_course.bin / "uv"
-    uv.write_text(STAND_IN_UV.format(python=sys.executable, record=str(bare_course.record)))
+    stand_in = STAND_IN_UV.format(python=sys.executable, record=str(bare_course.record), deadline=DEADLINE)
+    uv.write_text(stand_in)
     uv.chmod(0o755)
     return bare_course
 
@@ -357,9 +359,13 @@ def test_a_terminal_shows_one_line_that_is_rewritten(course, tmp_path):
     command = [sys.executable, course.root / "lab"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
-    shown = b""
-    while b"Resolved 1 package" not in shown:
-        shown += os.read(ours, 4096)
+    shown = bytearray()
+
+    def shows_the_step():
+        shown.extend(os.read(ours, 4096))
+        return b"Resolved 1 package" in shown
+
+    eventually(shows_the_step, "the installer's step on the terminal")
     gate.touch()
     process.communicate(timeout=DEADLINE)
     os.close(ours)

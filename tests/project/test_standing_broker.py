@@ -91,6 +91,7 @@ def test_two_ups_at_once_start_one_server(folder):
 import sys
 from labkit import standing
 standing.PREFERRED_PORT = {standing.PREFERRED_PORT}
+print(flush=True)
 sys.stdin.readline()
 broker = standing.up({str(folder)!r})
 print(broker.pid, broker.started)
@@ -98,6 +99,8 @@ print(broker.pid, broker.started)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     commands = [subprocess.Popen([sys.executable, "-c", program], **pipes) for _ in range(4)]
+    for command in commands:
+        command.stdout.readline()  # all are ready before the first begins
     for command in commands:
         command.stdin.write("now\n")
         command.stdin.flush()
