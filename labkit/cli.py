@@ -26,7 +26,7 @@ Brokers = Annotated[str, typer.Option(help="embedded, path (a server on the PATH
 def run() -> None:
     """Run the command that was typed, and end the process with its status."""
     try:
-        app(prog_name="lab")
+        app(prog_name="./lab")
     except (course.NoSuchLab, InfrastructureError) as trouble:
         print(f"lab: {trouble}", file=sys.stderr)
         sys.exit(3 if isinstance(trouble, InfrastructureError) else 2)
