@@ -61,7 +61,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to be graded: `make` lays it out in an empty folder; `checks` are those to play (none given: all)."""
+    """What is to be graded: `make` lays it out in an empty folder; `checks` are to be played (none: all)."""
 
     lab: Lab
     name: str
@@ -78,13 +78,14 @@ class Submission:
         return result
 
 
-# ---- what there is to grade ------------------------------------------------------------------------------------
+# ---- what there is to grade --------------------------------------------------------------------------------
 
 
 def wrong_ones(lab: Lab) -> list[Wrong]:
     """The wrong submissions of a lab, as tests/wrong/ describes them."""
     return [
-        Wrong(one["name"], one["check"], tuple(one["says"]), edits_in(one)) for one in facts(lab).get("wrong", [])
+        Wrong(one["name"], one["check"], tuple(one["says"]), edits_in(one))
+        for one in facts(lab).get("wrong", [])
     ]
 
 
@@ -129,7 +130,7 @@ def with_those_before(lab: Lab, *wanted: str) -> tuple[str, ...]:
     return tuple(check for check in after if check in needed)
 
 
-# ---- laying out ------------------------------------------------------------------------------------------------
+# ---- laying out --------------------------------------------------------------------------------------------
 
 
 def the_solution(lab: Lab) -> Callable[[Path], None]:
@@ -156,9 +157,12 @@ def a_solution_without(lab: Lab, number: int) -> Callable[[Path], None]:
     return make
 
 
-def edited(source: Path, edits: Iterable[Edit]) -> Callable[[Path], None]:
+def edited(source: Path, edits: Iterable[Edit], over: Path | None = None) -> Callable[[Path], None]:
+    """The files of `source`, laid over those of `over`, with these edits."""
+
     def make(folder: Path) -> None:
-        lay_out(source, folder)
+        for layer in filter(None, (over, source)):
+            lay_out(layer, folder)
         for edit in edits:
             edit.apply(folder)
 
@@ -180,17 +184,31 @@ def lay_out(source: Path, folder: Path) -> None:
         shutil.copy(path, folder)
 
 
-# ---- grading ---------------------------------------------------------------------------------------------------
+# ---- grading -----------------------------------------------------------------------------------------------
 
 
 def grade(lab: Lab, submission: Path, results: Path, wanted: Iterable[str] = ()) -> dict:
     """Run the lab's grader on a folder, as a student would, and return its result record."""
     tests = [f"{lab.grader}::test_{check}" for check in wanted] or [str(lab.grader)]
-    command = [sys.executable, "-m", "pytest", *tests, f"--submission={submission}", f"--result-folder={results}", "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *tests,
+        f"--submission={submission}",
+        f"--result-folder={results}",
+        "-q",
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment |= {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     grader = subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     try:
         output, _ = grader.communicate(timeout=LONGEST_SECONDS)
@@ -207,8 +225,9 @@ def told(result: dict, *wanted: str) -> str:
     shown = [result["checks"][check] for check in wanted] or [
         check for check in result["checks"].values() if check["outcome"] != "passed"
     ]
-    return "\n".join(
-        f"{check['outcome']}: {check['id']}" + (f" (waits for {check['waits_for']})" if check["waits_for"] else "")
-        + "".join(f"\n    {line}" for line in check["message"].splitlines())
-        for check in shown
-    )  # fmt: skip
+    lines = []
+    for check in shown:
+        waits = f" (waits for {check['waits_for']})" if check["waits_for"] else ""
+        lines.append(f"{check['outcome']}: {check['id']}{waits}")
+        lines += [f"    {line}" for line in check["message"].splitlines()]
+    return "\n".join(lines)

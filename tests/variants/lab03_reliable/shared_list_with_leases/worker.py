@@ -1,0 +1,93 @@
+"""The worker with one processing list for all and a lease for each task.   Run: python worker.py alice"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+
+import redis
+from images import Rejected, process, read_task
+from recovery import LEASE_MS, LEAVE, PUT_BACK, QUEUE, TAKE, beat, heartbeat, run, start_keeping_house
+
+VALKEY_URL = os.environ.get("VALKEY_URL", "redis://127.0.0.1:6379/0")
+BLOCK_SECONDS = float(os.environ.get("BLOCK_SECONDS", "2"))  # how long one take waits for a task
+RECONNECT_SECONDS = float(os.environ.get("RECONNECT_SECONDS", "0.2"))  # the first wait; it doubles up to 5 s
+BROKER_GONE = (redis.ConnectionError, redis.TimeoutError)
+
+stopping = threading.Event()
+
+
+def take(broker, name):
+    """Wait until a task is there, which stays where it is; then take one with a lease, all in one step."""
+    if broker.blmove(QUEUE, QUEUE, BLOCK_SECONDS, "RIGHT", "RIGHT") is None:
+        return None
+    return run(broker, TAKE, name, LEASE_MS)
+
+
+def handle(broker, name, body):
+    """Do the work of one task and acknowledge it; set it aside when it is rejected."""
+    try:
+        output = process(read_task(body))
+    except Rejected as reason:
+        set_aside(broker, name, body, reason)
+        print(f"{name}: set aside: {reason}", flush=True)
+    else:
+        acknowledge(broker, name, body)  # last: a crash above repeats the task, it never loses it
+        print(f"{name}: {output}", flush=True)
+
+
+def acknowledge(broker, name, body):
+    """Remove a finished task, unless its lease has run out and it is somebody else's by now."""
+    run(broker, LEAVE, name, body, "")
+
+
+def set_aside(broker, name, body, reason):
+    """Move a task that can never succeed to the rejected list, with its reason."""
+    entry = json.dumps({"reason": str(reason), "body": body.decode("utf-8", "backslashreplace")})
+    run(broker, LEAVE, name, body, entry)
+
+
+def work(broker, name):
+    """Take and handle one task after the other until told to stop."""
+    beat(broker, name)  # before the first take: a list without a heartbeat looks abandoned
+    run(broker, PUT_BACK, name, "mine")  # left by a lost connection, or by an earlier life of this name
+    while not stopping.is_set():
+        body = take(broker, name)
+        if body is not None:
+            handle(broker, name, body)
+
+
+def reconnect(broker, name, error):
+    """Return when the broker answers again, or when told to stop."""
+    print(f"{name}: the broker is gone ({error}); trying again", flush=True)
+    wait = RECONNECT_SECONDS
+    while not stopping.wait(wait):
+        try:
+            return broker.ping()
+        except BROKER_GONE:
+            wait = min(2 * wait, 5)
+
+
+def main():
+    name = sys.argv[1] if len(sys.argv) > 1 else f"{socket.gethostname()}-{os.getpid()}"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())  # the task in hand is finished first
+    broker = redis.Redis.from_url(VALKEY_URL, socket_timeout=BLOCK_SECONDS + 5)
+    try:
+        broker.ping()
+    except BROKER_GONE as error:
+        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+    housekeeper = start_keeping_house(broker, name, stopping)
+    while not stopping.is_set():
+        try:
+            work(broker, name)
+        except BROKER_GONE as error:
+            reconnect(broker, name, error)
+    housekeeper.join()  # its last beat comes before the goodbye
+    broker.delete(heartbeat(name))
+
+
+if __name__ == "__main__":
+    main()
