@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from labkit.course import ROOT, Lab
-from labkit.grader.record import replace
+from labkit.grader.record import BadReplay, read_replay, replace
 from labkit.grader.schedule import INFRASTRUCTURE, NOT_RUN, PASSED, Check, Outcome
 from labkit.janitor import janitor, temporary_folder
 
@@ -26,6 +26,7 @@ LOOK_EVERY_SECONDS = 0.3  # for a save, with --watch
 PYTEST = ["-s", "-p", "no:terminal", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
 TITLE_WIDTH = 70
 BURNER = "while True: pass"
+WRONG_COMMAND = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,27 @@ class Request:
     @property
     def is_own(self) -> bool:
         """Whether this is the student's own work, and so counts as progress."""
-        return self.folder == self.lab.folder.resolve() and self.replay is None
+        return self.folder == self.lab.folder.resolve() and self.replay is None and self.results is None
 
     def options(self, results: Path) -> list[str]:
         """The grader's options, as its pytest plugin takes them."""
-        options = [
+        return [
             f"--submission={self.folder}", f"--brokers={self.brokers}", f"--seed={self.seed}",
-            f"--result-folder={results}",
+            f"--result-folder={results}", *([f"--replay={self.replay.resolve()}"] if self.replay else []),
         ]  # fmt: skip
-        if self.replay:
-            check = json.loads(self.replay.read_text()).get("check", "") if self.replay.is_file() else ""
-            options += [f"--replay={self.replay.resolve()}", "-k", f"test_{check}"]
-        return options
+
+    def tests(self) -> str:
+        """What pytest is to run: the lab's grader, or the one check of a failure that is played again.
+
+        Raises:
+            BadReplay: the failure's file is none, or is of another lab.
+        """
+        if not self.replay:
+            return str(self.lab.grader)
+        failure = read_replay(self.replay)
+        if failure["lab"] != self.lab.number:
+            raise BadReplay(f"{self.replay} is a failure of lab {failure['lab']}, not of lab {self.lab.number}.")
+        return f"{self.lab.grader}::test_{failure['check']}"
 
 
 class Reporter:
@@ -74,6 +84,7 @@ class Reporter:
         self.titles: dict[str, str] = {}
         self.result: dict | None = None
         self.trouble = ""
+        self.told = ""
 
     def pytest_lab_started(self, checks: list[Check]) -> None:
         self.titles = {check.id: check.title for check in checks}
@@ -85,6 +96,8 @@ class Reporter:
         if check.hidden:
             return
         points = f"{check.points if outcome.outcome == PASSED else 0} of {check.points}"
+        if outcome.not_applicable:
+            points = ""
         if outcome.outcome == PASSED:
             self._line("✓", "green", check.title, points)
         elif outcome.outcome == NOT_RUN:
@@ -93,7 +106,9 @@ class Reporter:
             self._line("–", "dim", check.title, points, f"  {reason}")
         else:
             self._line("✗" if outcome.outcome != INFRASTRUCTURE else "!", "red", check.title, points)
-            self.console.print(Text(textwrap.indent(outcome.message, "  ")))
+            if outcome.outcome != INFRASTRUCTURE or outcome.message != self.told:  # one dead broker ends many checks
+                self.console.print(Text(textwrap.indent(outcome.message, "  ")))
+            self.told = outcome.message
             if outcome.outcome != INFRASTRUCTURE:
                 where = f"timeline: {shown(self.results / 'timeline.html')}#{check.id}"
                 self.console.print(Text(f"  ./lab hint {self.request.lab.number}      {where}\n", style="dim"))
@@ -115,6 +130,10 @@ class Reporter:
         if report.failed:
             self.trouble = str(report.longrepr)
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo) -> None:
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            self.trouble = excinfo.value.msg  # the grader refused the command; Ctrl-C has nothing to say
+
     def pytest_internalerror(self, excrepr: object) -> None:
         self.trouble = str(excrepr)
 
@@ -131,6 +150,9 @@ class Reporter:
         text = f"{result['points']} of {result['max_points']} points in {result['seconds']:.1f} s"
         text += f", on {result['broker']['kind']} {result['broker']['version']}" if result["broker"]["kind"] else ""
         self.console.print(Text(text, style="bold"))
+        apart = sum(check["outcome"] == NOT_RUN and not check["waits_for"] for check in result["checks"])
+        if apart:
+            self.console.print(f"{apart} could not be made on this broker (–) and counts neither way.")
         if hidden:
             self.console.print(f"{hidden} more checks are hidden; these points are not all of them.")
         if result["outcome"] == INFRASTRUCTURE:
@@ -151,15 +173,18 @@ def once(request: Request) -> int:
         os.environ.pop(name, None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     reporter = Reporter(request)
-    options = request.options(request.target)
-    status = pytest.main([*PYTEST, str(request.lab.grader), *options], plugins=[reporter])
+    try:
+        status = pytest.main([*PYTEST, request.tests(), *request.options(request.target)], plugins=[reporter])
+    except BadReplay as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 2
     reporter.close()
-    if status == pytest.ExitCode.INTERRUPTED:
+    if status == pytest.ExitCode.INTERRUPTED and not reporter.trouble:
         print("lab: stopped; nothing was graded.", file=sys.stderr)
         leave(130)
     if reporter.result is None:
-        print(f"lab: {reporter.trouble or 'nothing was graded.'}", file=sys.stderr)
-        return 2 if status == 2 else 3
+        print(f"lab: {reporter.trouble or 'there is no result.'}", file=sys.stderr)
+        return 2 if status in WRONG_COMMAND else 3
     reporter.summary()
     if request.is_own:
         replace(request.lab.state / "own.json", json.dumps(reporter.result))
@@ -193,7 +218,7 @@ def again(request: Request) -> list[str]:
     """The command that grades the same once more."""
     return [
         sys.executable, "-m", "labkit", "check", str(request.lab.number), "--submission", str(request.folder),
-        "--brokers", request.brokers, "--seed", str(request.seed),
+        f"--brokers={request.brokers}", f"--seed={request.seed}",
         *(["--replay", str(request.replay)] if request.replay else []),
     ]  # fmt: skip
 
@@ -206,20 +231,27 @@ def saved(folder: Path) -> dict[str, int]:
 def repeat(request: Request, times: int, *, under_load: bool) -> int:
     """Grade several times and count the runs and checks that did not pass; the answer should always be the same."""
     results = temporary_folder()
-    burners = [janitor().start_process([sys.executable, "-c", BURNER]) for _ in range(os.cpu_count() if under_load else 0)]
+    burners = [
+        janitor().start_process([sys.executable, "-c", BURNER]) for _ in range(os.cpu_count() if under_load else 0)
+    ]
     failed, seconds = Counter(), []
     statuses = Counter()
     try:
         for number in range(1, times + 1):
-            command = [sys.executable, "-m", "pytest", "-q", *PYTEST, str(request.lab.grader), *request.options(results)]
-            environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
-            subprocess.call(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+            (results / "result.json").unlink(missing_ok=True)
+            grader = janitor().start_process([*again(request), "--results", str(results)], stdout=subprocess.DEVNULL)
+            status = grader.wait()
+            janitor().forget_process(grader.pid)
+            if not (results / "result.json").exists():
+                return status if status in (2, 3) else 3  # it has said why
             result = json.loads((results / "result.json").read_text())
             seconds.append(result["seconds"])
             statuses[result["outcome"]] += 1
-            bad = [check for check in result["checks"] if check["outcome"] != PASSED]
+            bad = [check for check in result["checks"] if check["outcome"] != PASSED and check["max_points"]]
             failed.update(check["id"] for check in bad)
-            print(f"{number:3}  {result['points']} of {result['max_points']} points  {result['seconds']:.1f} s", flush=True)
+            print(
+                f"{number:3}  {result['points']} of {result['max_points']} points  {result['seconds']:.1f} s", flush=True
+            )
             for check in bad:
                 print(f"     {check['outcome']}: {check['id']}\n{check['message']}", flush=True)
     except KeyboardInterrupt:

@@ -48,6 +48,9 @@ class WorkControl:
         """Make the work on this task (or ALL) last this much longer."""
         self._slow[task] = seconds
 
+    def holds(self) -> bool:
+        return bool(self._held)
+
     def _is_held(self, task: int) -> bool:
         return task in self._held or self.ALL in self._held
 
@@ -100,6 +103,8 @@ class Ledger:
             await writer.drain()
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not one of ours, or it died in the middle: there is nobody to answer
+        except asyncio.CancelledError:
+            pass  # the run is over; asyncio in Python 3.11 would print a traceback about a handler that is cancelled
         finally:
             writer.close()
 

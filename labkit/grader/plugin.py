@@ -16,7 +16,7 @@ import pytest
 from labkit import course
 from labkit.grader import record, submission
 from labkit.grader.failure import InfrastructureError
-from labkit.grader.run import Run
+from labkit.grader.run import BadBroker, Run
 from labkit.grader.schedule import FAILED, INFRASTRUCTURE, NOT_RUN, PASSED, TIMED_OUT, Check, Outcome, Schedule
 
 EXIT_INFRASTRUCTURE = 3
@@ -53,8 +53,8 @@ class Grading:
         replay = record.read_replay(Path(name)) if (name := self.config.getoption("--replay")) else None
         self.began = record.now()
         self.submission = submission.read(self.lab, folder.resolve())
-        seed = replay["seed"] if replay else self.config.getoption("--seed")
-        run = Run(self.lab, self.submission, brokers=self.config.getoption("--brokers"), seed=seed)
+        self.seed = replay["seed"] if replay else self.config.getoption("--seed")
+        run = Run(self.lab, self.submission, brokers=self.config.getoption("--brokers"), seed=self.seed)
         self._run = run.__enter__()
         self._schedule = Schedule(self._run, self.checks, replay)
         self.config.hook.pytest_lab_started(checks=self.checks)
@@ -130,7 +130,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     check = check_of(pyfuncitem)
     try:
         outcome = grading.outcome(check.id)
-    except (submission.BadSubmission, record.BadReplay) as error:
+    except (submission.BadSubmission, record.BadReplay, BadBroker) as error:
         pytest.exit(str(error), returncode=2)
     pyfuncitem.config.hook.pytest_lab_outcome(check=check, outcome=outcome)
     if outcome.outcome == NOT_RUN:
@@ -147,8 +147,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     for grading in session.config.stash.get(_gradings, []):
         grading.close()
-        if grading.outcomes:
-            result = record.write(grading, session.config.getoption("--result-folder"))
+        if grading.outcomes and session.exitstatus != pytest.ExitCode.INTERRUPTED:
+            try:
+                result = record.write(grading, session.config.getoption("--result-folder"))
+            except OSError as error:
+                pytest.exit(f"the result could not be written: {error}", returncode=EXIT_INFRASTRUCTURE)
             session.config.hook.pytest_lab_result(result=result)
         if any(outcome.outcome == INFRASTRUCTURE for outcome in grading.outcomes.values()):
             session.exitstatus = EXIT_INFRASTRUCTURE

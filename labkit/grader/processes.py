@@ -1,5 +1,6 @@
 """The submission's scripts as processes: started through the warm starter, watched, signalled, ended."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,6 @@ import time
 from pathlib import Path
 
 from labkit.grader.history import EXITED, KILLED, PAUSED, RESUMED, STARTED, STOPPED, History
-from labkit.janitor import janitor
 
 STARTER = Path(__file__).with_name("starter.py")
 LIMITS = {  # of one script; names of the `resource` module, in bytes, seconds or counts
@@ -85,26 +85,31 @@ class Process:
         return _read(self.out)
 
     def errors(self) -> str:
-        return _read(self.err)
+        return _read(self.err, tail=True)
 
-    def cpu_seconds(self) -> float:
-        """Processor time that the process has used; 0 where the system does not tell."""
-        try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def busy_seconds(self) -> float:
+        """How long the busiest thread has run or stood in line for a processor; 0 where the system does not tell.
+
+        Standing in line counts: on a machine with much to do an endless loop gets only a part of a core.
+        """
+        busy = [0.0]
+        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError):
+                ran, stood, _ = path.read_text().split()
+                busy.append((int(ran) + int(stood)) / 1e9)
+        return max(busy)
 
     def where(self) -> str:
         """The line of the submission that the process is at just now: "worker.py line 41, in take"; may be empty."""
         if not self.running or not self.stacks.exists():
             return ""
+        before = self.stacks.stat().st_size
         self.signal(signal.SIGUSR2)
-        deadline = time.monotonic() + 0.5
-        while time.monotonic() < deadline:
-            if text := _read(self.stacks):
-                return innermost_line(text, Path(self.script).parent)
-            self.exited.wait(0.01)
+        deadline, size = time.monotonic() + 1, before
+        while time.monotonic() < deadline and not self.exited.wait(0.02):
+            size, earlier = self.stacks.stat().st_size, size
+            if before < size == earlier:  # all of it is there: nothing more came
+                return innermost_line(_read(self.stacks, tail=True), Path(self.script).parent)
         return ""
 
 
@@ -126,9 +131,12 @@ def exit_words(status: int) -> str:
     return "exited" if status == 0 else f"exited with status {status}"
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, *, tail: bool = False) -> str:
+    """The first bytes of a file that a script wrote, or the last."""
     try:
         with path.open("rb") as file:
+            if tail:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - SHOWN_OUTPUT))
             return file.read(SHOWN_OUTPUT).decode("utf-8", "replace")
     except OSError:
         return ""
@@ -143,14 +151,18 @@ class Starter:
         os.set_inheritable(theirs.fileno(), True)
         # Its own environment is clean: what a script sees is only what its request says.
         clean = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
-        self._process = janitor().start_process(
-            [sys.executable, "-I", str(STARTER), str(theirs.fileno()), *modules], pass_fds=[theirs.fileno()], env=clean
-        )
+        # Not in the janitor's care, which would kill it together with us: it has to outlive us for a moment, to end
+        # what it started, and ends itself when the socket closes.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", str(STARTER), str(theirs.fileno()), *modules], pass_fds=[theirs.fileno()], env=clean,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
         theirs.close()
         self._socket = ours
         self._folder = folder
         self._lock = threading.Lock()
         self._processes: dict[int, Process] = {}
+        self.alive = True
         self._reader = threading.Thread(target=self._listen, name="starter", daemon=True)
         self._reader.start()
 
@@ -178,6 +190,9 @@ class Starter:
                 self._processes[message["started"]].note_started(message["pid"])
             elif "exited" in message:
                 self._processes[message["exited"]].note_exited(message["status"])
+        self.alive = False
+        for process in list(self._processes.values()):
+            process.exited.set()  # nobody will hear of it any more
 
     def close(self) -> None:
         """End everything that was started, and the starter."""
@@ -187,6 +202,5 @@ class Starter:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        janitor().forget_process(self._process.pid)
         self._reader.join(1)
         self._socket.close()

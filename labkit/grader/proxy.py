@@ -6,6 +6,7 @@ transaction can therefore be cut between any two of its commands, and all that c
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from labkit.resp import Frame, FrameReader, ProtocolError, ReplyError, encode
 
 BEFORE, AFTER = "before", "after"
 SHOWN_CHARACTERS = 100  # of one argument, in the history
+MOST_WAITING = 1000  # commands of one connection that are read ahead of the broker
 
 
 class Names(Protocol):
@@ -91,7 +93,7 @@ class Lane:
             connection.drop()
 
     def record(self, args: list[bytes]) -> Command:
-        verb = args[0].decode("ascii", "replace").upper()
+        verb = args[0][:SHOWN_CHARACTERS].decode("ascii", "replace").upper()
         number = -1
         if verb not in commands.CONNECTION:
             self._count += 1
@@ -118,6 +120,11 @@ class Lane:
             blocking=command.blocking, **more,
         )  # fmt: skip
 
+    def refuses(self, command: Command) -> bool:
+        """Whether this lane does not pass the command on; `refused` has verbs, and some with a subcommand."""
+        second = command.args[0][:SHOWN_CHARACTERS].decode("ascii", "replace").upper() if command.args else ""
+        return not self.refused.isdisjoint((command.verb, f"{command.verb} {second}"))
+
     async def pass_gates(self, command: Command, when: str) -> None:
         if command.number > 0:
             for gate in list(self.gates):
@@ -141,9 +148,11 @@ class _Conversation:
     def __init__(self, lane: Lane, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.lane, self.client_reader, self.client = lane, reader, writer
         self.server: asyncio.StreamWriter | None = None
-        self.replies: asyncio.Queue[Frame | None] = asyncio.Queue()
-        self.commands: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self.replies: asyncio.Queue[Frame] = asyncio.Queue()
+        self.commands: asyncio.Queue[Frame | None] = asyncio.Queue(MOST_WAITING)
         self.streaming = False  # after SUBSCRIBE replies no longer answer commands one by one
+        self.closing = False  # the client has closed: it is heard to the end, and waits for nothing more
+        self.blocked = False
         self.numbers: set[int] = set()
 
     def drop(self) -> None:
@@ -167,7 +176,7 @@ class _Conversation:
         try:
             await asyncio.wait([talk, *pumps], return_when=asyncio.FIRST_COMPLETED)
             if pumps[0].done() and not self.lane.dead:
-                await self._last_words()
+                await self._last_words(talk, pumps[1])
         finally:
             self.drop()
             for task in (talk, *pumps):
@@ -177,15 +186,17 @@ class _Conversation:
                 self.lane.in_flight.pop(number, None)
             self.lane.history.wake()
 
-    async def _last_words(self) -> None:
+    async def _last_words(self, talk: asyncio.Task, answers: asyncio.Task) -> None:
         """Pass on what a client sent whole before it closed the connection: a real broker would have read it."""
-        while not self.commands.empty():
-            frame = self.commands.get_nowait()
-            if isinstance(frame.value, list) and frame.value:
-                self.numbers.add(self.lane.record(frame.value).number)
-                self.server.write(frame.raw)
-        self.server.close()
-        await asyncio.wait([asyncio.ensure_future(self.server.wait_closed())], timeout=1)
+        self.closing = True
+        if self.blocked:
+            return
+        end = asyncio.ensure_future(self.commands.put(None))
+        await asyncio.wait([talk, answers], return_when=asyncio.FIRST_COMPLETED)
+        end.cancel()
+        if not self.lane.dead:
+            self.server.close()
+            await asyncio.wait([asyncio.ensure_future(self.server.wait_closed())], timeout=1)
 
     async def _log_in(self, reader: asyncio.StreamReader) -> None:
         self.server.write(encode("AUTH", *self.lane.login))
@@ -196,39 +207,55 @@ class _Conversation:
         """Cut a stream into frames; push data goes straight to the client. Ends with the stream."""
         cutter = FrameReader()
         try:
-            while data := await reader.read(65536):
+            while not cutter.error and (data := await reader.read(65536)):
                 for frame in cutter.feed(data):
                     if frames is self.replies and (frame.push or self.streaming):
-                        self.client.write(frame.raw)
+                        await self._answer(frame.raw)
                     else:
-                        frames.put_nowait(frame)
+                        await frames.put(frame)
         except (OSError, ProtocolError):
             pass
 
     async def _converse(self) -> None:
-        while True:
-            frame = await self.commands.get()
+        while frame := await self.commands.get():
             args = frame.value
-            if not isinstance(args, list) or not args or not all(isinstance(arg, bytes) for arg in args):
-                continue
+            if self.lane.dead:
+                return
+            if args in ([], None):
+                continue  # an empty line or array: the broker ignores it, too
+            if not isinstance(args, list) or not all(isinstance(arg, bytes) for arg in args):
+                await self._answer(b"-ERR Protocol error: a command is an array of strings\r\n")
+                return
             command = self.lane.record(args)
             self.numbers.add(command.number)
             await self.lane.pass_gates(command, BEFORE)
             if self.lane.dead:
                 return
-            if command.verb in self.lane.refused:
+            if self.lane.refuses(command):
                 self.lane.record_reply(command, ReplyError("refused"))
-                self.client.write(b"-NOPERM this user may not run '%s'\r\n" % command.verb.lower().encode())
+                await self._answer(b"-NOPERM this user may not run '%s'\r\n" % command.verb.lower().encode())
                 continue
             if command.verb in commands.SUBSCRIBING:
                 self.streaming = True
-            self.server.write(frame.raw)
+            # An inline command may be quoted, and would be read otherwise there than here: it goes on as an array.
+            self.server.write(frame.raw if frame.raw[:1] == b"*" else encode(*args))
             if self.streaming:
                 continue
+            if command.blocking and self.closing:
+                return
+            self.blocked = command.blocking
             reply = await self.replies.get()
+            self.blocked = False
             self.lane.record_reply(command, reply.value)
             self.numbers.discard(command.number)
             await self.lane.pass_gates(command, AFTER)
             if self.lane.dead:
                 return
-            self.client.write(reply.raw)
+            await self._answer(reply.raw)
+
+    async def _answer(self, raw: bytes) -> None:
+        """Write to the client; that it has gone meanwhile does not unsay what it sent before."""
+        if not self.client.is_closing():
+            self.client.write(raw)
+            with contextlib.suppress(ConnectionError):
+                await self.client.drain()

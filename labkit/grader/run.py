@@ -10,13 +10,17 @@ from pathlib import Path
 
 from labkit.brokers import Broker, EmbeddedValkey, choose
 from labkit.course import Lab
-from labkit.grader.failure import InfrastructureError, NotApplicable
+from labkit.grader.failure import NotApplicable
 from labkit.grader.ledger import Ledger
 from labkit.grader.loop import Loop
 from labkit.grader.processes import Starter
 from labkit.grader.scene import Scene
 from labkit.grader.submission import Submission
 from labkit.janitor import janitor, temporary_folder
+
+
+class BadBroker(Exception):
+    """No broker is called so. Its text is one line for the user."""
 
 
 class Run:
@@ -65,7 +69,7 @@ class Run:
         try:
             return choose(self.brokers, appendonly)
         except ValueError as error:
-            raise InfrastructureError(str(error)) from None
+            raise BadBroker(str(error)) from None
 
     @property
     def own_login(self) -> tuple[str, str] | None:

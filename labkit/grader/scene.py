@@ -10,11 +10,12 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from labkit.brokers import Broker
 from labkit.grader import commands, story
-from labkit.grader.failure import CheckFailed, CheckTimedOut
+from labkit.grader.failure import CheckFailed, CheckTimedOut, InfrastructureError
 from labkit.grader.history import (
     BROKER_KILLED,
     BROKER_RESTARTED,
@@ -106,6 +107,11 @@ class Actor:
         """Whether it has sent a take."""
         return any(event.verb in commands.TAKING for event in self.scene.history.events(COMMAND, self.name))
 
+    def looked_within(self, seconds: float) -> bool:
+        """Whether it has sent a take in the last seconds."""
+        takes = [e.at for e in self.scene.history.events(COMMAND, self.name) if e.verb in commands.TAKING]
+        return self.scene.history.now() - max(takes, default=-seconds) < seconds
+
     def replies(self) -> int:
         """How many of its commands have been answered."""
         return len(self.scene.history.events(REPLY, self.name))
@@ -137,8 +143,8 @@ class Scene:
         self.queue = f"{run.prefix}{self.number:04}-{run.lab.queue}"
         self.folder = run.folder / f"s{self.number}"
         self.code = run.submission.lay_out(self.folder / "code")
-        self.outputs = self.folder / "out"
-        self.outputs.mkdir()
+        self.inputs = self.folder / "in" / run.inputs.name
+        shutil.copytree(run.inputs.parent, self.inputs.parent)  # its own: what it spoils there is spoiled for it alone
         self.history = History()
         self.tasks = Tasks(self.queue, run.lab.queue)
         self.work = WorkControl(run.loop, self.history, self.tasks)
@@ -160,6 +166,8 @@ class Scene:
 
         settings are environment variables. may_fail: that it ends with a status other than 0 does not end a wait.
         """
+        if script not in self.run.submission.files:
+            self.fail(f"{script} is missing from the submission.", task=None)
         name = name or (args[0] if args and not args[0].startswith("-") else script.removesuffix(".py"))
         lane = self.loop.call(self._lane(name).open())
         token = self.run.ledger.admit(name, self.work)
@@ -175,7 +183,7 @@ class Scene:
             "PYTHONUNBUFFERED": "1",
             "VALKEY_URL": f"redis://127.0.0.1:{lane.port}/{self.run.database}",
             "QUEUE": self.queue,
-            "INPUT_DIR": str(self.run.inputs),
+            "INPUT_DIR": str(self.inputs),
             "OUTPUT_DIR": str(self.outputs),
             "LAB_LEDGER": str(self.run.ledger.path),
             "LAB_TOKEN": token,
@@ -208,7 +216,7 @@ class Scene:
         pushed = []
         for body in self._bodies(bodies):
             task = self.tasks.add(body)
-            self._admin.ask("LPUSH", self.queue, body)
+            self.ask("LPUSH", self.queue, body)
             self.history.add("grader", SENT, tasks=(task.number,))
             pushed.append(task)
         return pushed
@@ -247,7 +255,12 @@ class Scene:
 
     def ask(self, *command: str | bytes | int) -> object:
         """Ask the broker with the grader's own connection; keys are given whole (scene.queue + ":processing")."""
-        return self._admin.ask(*command)
+        try:
+            return self._admin.ask(*command)
+        except ConnectionError as error:
+            if self.broker_down:
+                raise
+            raise InfrastructureError(f"the broker has died ({error})") from None
 
     def keys(self) -> list[str]:
         """The keys of this scene."""
@@ -259,12 +272,19 @@ class Scene:
 
     def _census(self, pattern: str) -> dict[str, list]:
         """All keys that match, with what they hold, at one moment: between two commands a task could move."""
-        answer = self._admin.ask("EVAL", CENSUS, 0, pattern)
+        answer = self.ask("EVAL", CENSUS, 0, pattern)
         return {key.decode("utf-8", "replace"): values for key, values in answer}
 
     def depth(self) -> int:
         """How many tasks wait in the queue."""
-        return self._admin.ask("LLEN", self.queue)
+        return self.ask("LLEN", self.queue)
+
+    @property
+    def outputs(self) -> Path:
+        """The folder for what the work makes; there even if the submission removed it."""
+        folder = self.folder / "out"
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def images(self) -> set[str]:
         """The names of the files in the input folder."""
@@ -316,7 +336,7 @@ class Scene:
         """
         value = self.history.wait_until(lambda: condition() or self._casualty(), within)
         if casualty := self._casualty():
-            raise CheckFailed(story.casualty(self, casualty))
+            self._end(story.casualty(self, casualty))
         if not value:
             self.time_out(expected, question=question, task=task)
         return value
@@ -338,14 +358,13 @@ class Scene:
         """
         self.history.wait_until(lambda: self._all_done() or self._casualty() or self._at_rest(quiet), within)
         if casualty := self._casualty():
-            raise CheckFailed(story.casualty(self, casualty), schedule=self.schedule)
+            self._end(story.casualty(self, casualty))
         verdict = self.verdict()
         left = self.where()
         bad = verdict.lost or verdict.repeated_without_cause or verdict.unexpected or verdict.waiting or left
         if bad:
-            looping = "" if self._at_rest(quiet) else story.busy_without_end(self)
-            kind = CheckTimedOut if looping else CheckFailed
-            raise kind(story.of_verdict(self, verdict, left, looping, question), schedule=self.schedule)
+            looping = "" if self._at_rest(quiet) else story.without_end(self)
+            self._end(story.of_verdict(self, verdict, left, looping, question), timed_out=bool(looping))
         return verdict
 
     def _all_done(self) -> bool:
@@ -375,14 +394,26 @@ class Scene:
 
     def fail(self, summary: str, *, question: str = "", task: int | None = 0) -> None:
         """End the check: the submission did something else than was asked."""
-        raise CheckFailed(story.told(self, summary, question=question, task=task), schedule=self.schedule)
+        self._end(story.told(self, summary, question=question, task=task))
+
+    def _end(self, text: str, *, timed_out: bool = False) -> NoReturn:
+        """End the check with this story, unless something of ours has died: that is no failure of the submission."""
+        if not self.run.starter.alive:
+            raise InfrastructureError("the process that starts the scripts has died")
+        if not self.broker_down:
+            try:
+                with self.broker.connect() as connection:
+                    connection.ask("PING")
+            except OSError as error:
+                raise InfrastructureError(f"the broker has died ({error})") from None
+        raise (CheckTimedOut if timed_out else CheckFailed)(text, schedule=self.schedule)
 
     def time_out(self, expected: str, *, question: str = "", task: int | None = 0) -> None:
         """End the check: what was expected did not come. An endless loop is named as one."""
-        looping = story.busy_without_end(self)
+        looping = story.without_end(self)
         summary = f"{expected[:1].upper()}{expected[1:]}; it did not happen in time."
         text = story.told(self, f"{summary}{looping}", question=question, task=task)
-        raise (CheckTimedOut if looping else CheckFailed)(text, schedule=self.schedule)
+        self._end(text, timed_out=bool(looping))
 
     def expect(self, condition: object, summary: str, *, question: str = "", task: int | None = 0) -> None:
         """Fail with this summary unless the condition is true."""
@@ -399,6 +430,10 @@ class Scene:
                 working.discard(event.who)
         return working
 
+    def held(self) -> set[str]:
+        """Who is at a task that the grader holds: that one does nothing is then not its own doing."""
+        return self.at_work() if self.work.holds() else set()
+
     def finished(self, task: Task) -> bool:
         return any(task.number in event.tasks for event in self.history.events(WORK_FINISHED))
 
@@ -414,7 +449,7 @@ class Scene:
         if self._final is None:
             try:
                 self._final = self.verdict().counts()
-            except (OSError, ReplyError):
+            except (OSError, ReplyError, InfrastructureError):
                 self._final = {}  # the scene's own broker is dead
         return self._final
 

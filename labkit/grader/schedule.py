@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from labkit.grader.failure import CheckFailed, CheckTimedOut, InfrastructureError, NotApplicable
 from labkit.grader.run import Run
 from labkit.grader.stage import Stage
+from labkit.grader.story import clean
 from labkit.resp import ReplyError
 
 CHECKS_AT_ONCE = 6
@@ -42,6 +43,15 @@ class Outcome:
     schedule: dict = field(default_factory=dict)
     scenes: list = field(default_factory=list)
 
+    @property
+    def not_applicable(self) -> bool:
+        """Whether the check cannot be made on this broker: nobody's fault, and no points are given or taken."""
+        return self.outcome == NOT_RUN and not self.waits_for
+
+    @property
+    def lets_others_play(self) -> bool:
+        return self.outcome == PASSED or self.not_applicable
+
 
 class Schedule:
     """Starts as soon as it is made; `outcome` waits for one check."""
@@ -65,7 +75,7 @@ class Schedule:
 
     def _play(self, check: Check) -> None:
         for other in check.after:
-            if other in self._ended and self.outcome(other).outcome != PASSED:
+            if other in self._ended and not self.outcome(other).lets_others_play:
                 waits_for = self.outcome(other).waits_for or other
                 self._end(check, Outcome(NOT_RUN, waits_for=waits_for))
                 return
@@ -83,7 +93,7 @@ class Schedule:
             outcome = Outcome(PASSED)
         except CheckFailed as failure:
             kind = TIMED_OUT if isinstance(failure, CheckTimedOut) else FAILED
-            outcome = Outcome(kind, str(failure), schedule={"seed": self._run.seed, **failure.schedule})
+            outcome = Outcome(kind, clean(str(failure)), schedule={"seed": self._run.seed, **failure.schedule})
         except NotApplicable as reason:
             outcome = Outcome(NOT_RUN, f"Not run here: {reason}.")
         except (InfrastructureError, OSError, ReplyError) as error:

@@ -10,6 +10,7 @@ Lines of JSON go out:   {"ready": pid}, {"started": N, "pid": …} and {"exited"
 When the socket closes, everything that it started is killed, descendants that changed their session included.
 """
 
+import builtins
 import contextlib
 import faulthandler
 import gc
@@ -17,11 +18,11 @@ import importlib
 import json
 import os
 import resource
-import runpy
 import selectors
 import signal
 import socket
 import sys
+import types
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -78,6 +79,7 @@ class Starter:
                         return request
 
     def fork(self, request):
+        request["parent"] = os.getpid()
         pid = os.fork()
         if pid:
             self.running[pid] = request["start"]
@@ -151,8 +153,11 @@ def limit(limits):
 
 def become(request):
     """Turn this forked child into the process that `python script.py` would be; run the script."""
+    sys.excepthook = show_without_us
     os.setsid()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != request["parent"]:
+        os._exit(1)  # it died before we could ask to die with it
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     for path, fd in ((os.devnull, 0), (request["out"], 1), (request["err"], 2)):
@@ -171,7 +176,28 @@ def become(request):
     sys.stdout.reconfigure(line_buffering=True)
     sys.argv = [script, *args]
     sys.path.insert(0, os.path.dirname(script))
-    runpy.run_path(script, run_name="__main__")
+    run(script)
+
+
+def run(script):
+    """Run a script as the module __main__, which it stays for its threads and its exit functions."""
+    main_module = types.ModuleType("__main__")
+    main_module.__dict__.update(__file__=script, __builtins__=builtins, __cached__=None)
+    sys.modules["__main__"] = main_module
+    try:
+        with open(script, "rb") as file:
+            source = file.read()
+    except OSError as error:
+        print(f"python: can't open file {script!r}: [Errno {error.errno}] {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    exec(compile(source, script, "exec"), main_module.__dict__)
+
+
+def show_without_us(kind, error, trace):
+    """Print an uncaught exception as Python does, without the frames of this file."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
 
 
 def main():

@@ -1,6 +1,7 @@
 """The story of a failure: what was done, what was expected, what was seen, one task step by step, one question."""
 
 import re
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 MOST_STEPS = 14
 COMMAND_WIDTH = 40
-BUSY = 0.6  # of one core, over the moment that we look: a process that computes and does not wait
+BUSY = 0.6  # of the moment that we look, running or ready to run: a process that computes and does not wait
+STILL_SECONDS = 2.0  # who has not looked for a task for so long, and is at the same line all the time, stands still
 QUESTIONS = {
     "removed": "Which command moves a task to a second list instead of removing it?",
     "lost": "Between which two commands is the task in no list at all?",
@@ -77,7 +79,7 @@ def of_verdict(scene: "Scene", verdict: Verdict, left: dict[int, list[str]], loo
         now = f"task {task} is in no queue and in nobody's hands"
         if removed(scene, task):
             kind, question = "removed", ""
-    question = question or QUESTIONS.get(kind, "")
+    question = "" if looping else question or QUESTIONS.get(kind, "")
     return told(scene, " ".join(parts) + looping, question=question, task=task, now=now)
 
 
@@ -100,7 +102,8 @@ def casualty(scene: "Scene", actor: "Actor") -> str:
         number = int(todo.group(2))
         module = next((f"{each.module}.py" for each in scene.run.lab.todos if each.number == number), script)
         return clean(f"{module}: {todo.group(1).strip()}.\nThis is not written yet.")
-    ending = f"ended with status {actor.process.status}" if (actor.process.status or 0) >= 0 else "was ended"
+    status = actor.process.status or 0
+    ending = f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
     trace = own_lines(errors, Path(actor.process.script).parent)
     summary = f"{script} ({actor.name}) {ending}" + ("; its last words:" if trace else " and said nothing.")
     return told(scene, "\n".join([summary, *("    " + line for line in trace)]), task=0)
@@ -109,32 +112,39 @@ def casualty(scene: "Scene", actor: "Actor") -> str:
 def own_lines(errors: str, folder: Path) -> list[str]:
     """The last traceback of a script, with only the frames that lie in its own folder; or its last lines."""
     lines = errors.rstrip().splitlines()
-    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    shown = f"{folder}/"  # where the copy that is graded lies is of no interest
+    heads = ("Traceback (most recent call last)", '  File "')  # a syntax error of the script itself has no traceback
+    starts = [number for number, line in enumerate(lines) if line.startswith(heads[0])]
+    starts = starts or [number for number, line in enumerate(lines) if line.startswith(heads[1])][-1:]
     if not starts:
-        return [line[:200] for line in lines[-3:]]
+        return [line.replace(shown, "")[:200] for line in lines[-3:]]
     kept, keep = [], False
-    for line in lines[starts[-1] + 1 :]:
-        if found := re.match(r'  File "(.*)", line (\d+), in (.*)', line):
+    for line in lines[starts[-1] :]:
+        if found := re.match(r'  File "(.*)", line (\d+)(, in .*)?', line):
             keep = Path(found.group(1)).parent == folder
             if keep:
-                kept.append(f"{Path(found.group(1)).name} line {found.group(2)}, in {found.group(3)}")
-        elif not line.startswith("  "):
-            kept.append(line[:300])
+                kept.append(f"{Path(found.group(1)).name} line {found.group(2)}{found.group(3) or ''}")
+        elif not line.startswith(("  ", "Traceback (")):
+            kept.append(line.replace(shown, "")[:300])
         elif keep and not set(line.strip()) <= set("^~"):
             kept.append("  " + line.strip())
     return kept[-12:]
 
 
-def busy_without_end(scene: "Scene") -> str:
-    """A sentence about a process that computes without end, with the last thing that it did; "" if there is none."""
-    running = [actor for actor in scene.actors if actor.running]
-    before = {actor.name: actor.process.cpu_seconds() for actor in running}
+def without_end(scene: "Scene") -> str:
+    """A sentence about a process that computes without end or stands still, with the last thing that it did, or ""."""
+    running = [actor for actor in scene.actors if actor.running and not actor.waits_for_a_task()]
+    busy = {actor.name: actor.process.busy_seconds() for actor in running}
+    where = {actor.name: actor.process.where() for actor in running}
     began = time.monotonic()
     scene.history.wait_until(lambda: None, 0.3)
     for actor in running:
-        used = actor.process.cpu_seconds() - before[actor.name]
-        if used > BUSY * (time.monotonic() - began):
+        if actor.process.busy_seconds() - busy[actor.name] > BUSY * (time.monotonic() - began):
             return f" {actor.name} computes without end: {last_act(scene, actor)}"
+    for actor in running:
+        waits = actor.waits_for_a_task() or actor.looked_within(STILL_SECONDS) or actor.name in scene.held()
+        if where[actor.name] and not waits and where[actor.name] == actor.process.where():
+            return f" {actor.name} stands still: {last_act(scene, actor)}"
     return ""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labkit.course import Lab
+from labkit.grader.story import clean
 from labkit.stubs import originals
 
 REPORT_WORK = Path(__file__).with_name("report_work.py")
@@ -68,6 +69,7 @@ def read(lab: Lab, source: Path) -> Submission:
     module, function = lab.work.split(".")
     reporting = REPORT_WORK.read_text().replace("WORK_FUNCTION", function)
     submission.files[f"{module}.py"] = ours[f"{module}.py"] + b"\n\n" + reporting.encode()
+    submission.notes = [clean(note) for note in submission.notes]  # a file's name may hold anything
     return submission
 
 
@@ -89,9 +91,16 @@ def _collect(submission: Submission) -> None:
             return
         else:
             submission.files[str(name)] = path.read_bytes()
-            if len(name.parts) == 1 and path.stem in CLIENTS | set(sys.stdlib_module_names):
+            if module := _module_hidden_by(name):
                 submission.cold = True
-                submission.notes.append(f"{name} hides Python's own module {path.stem}; rename it.")
+                submission.notes.append(f"{name} hides Python's own module {module}; rename it.")
+
+
+def _module_hidden_by(name: Path) -> str:
+    """The module of Python, or of a client, in whose place `import` would find this file; "" if there is none."""
+    is_package = len(name.parts) == 2 and name.name == "__init__.py"
+    module = name.parts[0] if is_package else name.stem if len(name.parts) == 1 and name.suffix == ".py" else ""
+    return module if module in CLIENTS | sys.stdlib_module_names else ""
 
 
 def discard(folder: Path) -> None:

@@ -133,6 +133,8 @@ def in_hand(events: list[Event], who: str) -> set[int]:
             if event.detail == "QUEUED":
                 queued |= named
                 continue
+            if event.detail and event.verb != "EXEC":
+                continue  # an error: nothing has happened
             if event.verb in ("EXEC", "DISCARD"):
                 named = queued if event.verb == "EXEC" and not event.empty else set()
                 queued = set()
