@@ -46,14 +46,22 @@ def glance(context: typer.Context) -> None:
 @app.command()
 def check(
     number: Number,
-    submission: Annotated[Path | None, typer.Option(metavar="DIR", help="Grade this folder instead of labs/.")] = None,
+    submission: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Grade this folder instead of labs/.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Grade again at each save.")] = False,
-    replay: Annotated[Path | None, typer.Option(metavar="FILE", help="Play one earlier failure again.")] = None,
-    repeat: Annotated[int, typer.Option(metavar="K", min=1, help="Grade K times, and count what differs.")] = 1,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Play one earlier failure again.")
+    ] = None,
+    repeat: Annotated[
+        int, typer.Option(metavar="K", min=1, help="Grade K times, and count what differs.")
+    ] = 1,
     under_load: Annotated[bool, typer.Option("--under-load", help="Keep every core busy meanwhile.")] = False,
     brokers: Brokers = "embedded",
     seed: Annotated[int, typer.Option(help="Decides all that is random in a run.")] = 0,
-    results: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the result goes instead of .lab/.")] = None,
+    results: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the result goes instead of .lab/.")
+    ] = None,
 ) -> None:
     """Grade lab N and tell the story of what failed."""
     from labkit.commands import check as command
@@ -121,7 +129,9 @@ def test(context: typer.Context) -> None:
 
 
 @app.command()
-def bench(quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: a look, not a measurement.")] = False) -> None:
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: a look, not a measurement.")] = False,
+) -> None:
     """Measure the figures that the course quotes, as ratios in one run."""
     from labkit.commands.bench import run as command
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STATE = ROOT / ".lab"  # what the course keeps on this machine: results, timelines, kept versions, the broker's data
+STATE = (
+    ROOT / ".lab"
+)  # what the course keeps on this machine: results, timelines, kept versions, the broker's data
 
 
 class NoSuchLab(Exception):

@@ -44,7 +44,7 @@ def process(task):
     return "nothing"
 '''
 
-BARE_LOOP = '''
+BARE_LOOP = """
 import json, os, sys
 import redis
 from images import process
@@ -55,7 +55,7 @@ while True:
     if body is not None:
         process(body)
         broker.lrem("images:processing:bare", 1, body)
-'''
+"""
 
 
 def run(*, quick: bool) -> int:
@@ -113,7 +113,7 @@ def worker_overhead(rounds: int) -> list[tuple[str, str, str]]:
     tasks = 3000
     folder = bench_folder()
     solution, bare, a_task = [], [], []
-    with EmbeddedValkey(appendonly="off") as broker, pinned(broker.pid):
+    with EmbeddedValkey(appendonly="off") as broker, Pinned(broker.pid):
         for _ in range(rounds):
             before = commands_sent(broker)
             solution.append(tasks_a_second(folder / "worker.py", broker, tasks))
@@ -138,7 +138,7 @@ def bench_folder() -> Path:
     return folder
 
 
-class pinned:  # noqa: N801  (reads as a phrase: with pinned(pid))
+class Pinned:
     """Keep a process, and what this one starts, on one core: waking the other core costs more than a command."""
 
     def __init__(self, pid: int) -> None:
@@ -159,7 +159,9 @@ def tasks_a_second(script: Path, broker: EmbeddedValkey, tasks: int) -> float:
     """Have a worker do `tasks` tasks that wait for it; return how many it did in a second."""
     with broker.connect() as connection:
         for number in range(tasks):
-            body = json.dumps({"id": f"{number:08}-0000-4000-8000-000000000000", "image": "a.jpg", "operation": "rotate"})
+            body = json.dumps(
+                {"id": f"{number:08}-0000-4000-8000-000000000000", "image": "a.jpg", "operation": "rotate"}
+            )
             connection.ask("LPUSH", "images", body.ljust(BODY_BYTES))
     process = start_worker(script, broker, BENCH_TASKS=str(tasks))
     try:
@@ -217,7 +219,9 @@ def grading(rounds: int) -> list[tuple[str, str, str]]:
         checks = json.loads((results / "result.json").read_text())["checks"]
         facts = {check["id"]: check["facts"].get("crash points", 0) for check in checks}
         stub.append(graded(lab(3).folder, results)[0])
-    python = [timed(lambda: subprocess.run([sys.executable, "-c", "import pytest, typer"])) for _ in range(rounds)]
+    python = [
+        timed(lambda: subprocess.run([sys.executable, "-c", "import pytest, typer"])) for _ in range(rounds)
+    ]
     base = statistics.median(python)
     return [
         ("check 3 on the solution", f"{statistics.median(solution):.1f} s", f"{sum(facts.values())} crash points"),
@@ -229,9 +233,21 @@ def grading(rounds: int) -> list[tuple[str, str, str]]:
 
 def graded(folder: Path, results: Path) -> tuple[float, float]:
     """Grade a folder in a process of its own; return its seconds and its peak memory in MB."""
-    command = [sys.executable, "-m", "labkit", "check", "3", "--submission", str(folder), "--results", str(results)]
+    command = [
+        sys.executable,
+        "-m",
+        "labkit",
+        "check",
+        "3",
+        "--submission",
+        str(folder),
+        "--results",
+        str(results),
+    ]
     began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
+    )
     _, _, usage = os.wait4(process.pid, 0)
     process.returncode = 0  # waited for already
     unit = 1024 * 1024 if sys.platform == "darwin" else 1024

@@ -70,7 +70,9 @@ class Request:
             return str(self.lab.grader)
         failure = read_replay(self.replay)
         if failure["lab"] != self.lab.number:
-            raise BadReplay(f"{self.replay} is a failure of lab {failure['lab']}, not of lab {self.lab.number}.")
+            raise BadReplay(
+                f"{self.replay} is a failure of lab {failure['lab']}, not of lab {self.lab.number}."
+            )
         return f"{self.lab.grader}::test_{failure['check']}"
 
 
@@ -106,19 +108,25 @@ class Reporter:
             self._line("–", "dim", check.title, points, f"  {reason}")
         else:
             self._line("✗" if outcome.outcome != INFRASTRUCTURE else "!", "red", check.title, points)
-            if outcome.outcome != INFRASTRUCTURE or outcome.message != self.told:  # one dead broker ends many checks
+            if (
+                outcome.outcome != INFRASTRUCTURE or outcome.message != self.told
+            ):  # one dead broker ends many checks
                 self.console.print(Text(textwrap.indent(outcome.message, "  ")))
             self.told = outcome.message
             if outcome.outcome != INFRASTRUCTURE:
                 where = f"timeline: {shown(self.results / 'timeline.html')}#{check.id}"
-                self.console.print(Text(f"  ./lab hint {self.request.lab.number}      {where}\n", style="dim"))
+                self.console.print(
+                    Text(f"  ./lab hint {self.request.lab.number}      {where}\n", style="dim")
+                )
 
     @property
     def results(self) -> Path:
         return self.request.target
 
     def _line(self, mark: str, color: str, title: str, points: str, more: str = "") -> None:
-        line = Text.assemble((f"{mark} {title}", color), " " * (TITLE_WIDTH - len(title)), (f"{points:>7}", "bold"))
+        line = Text.assemble(
+            (f"{mark} {title}", color), " " * (TITLE_WIDTH - len(title)), (f"{points:>7}", "bold")
+        )
         self.console.print(line)
         if more:
             self.console.print(Text(more, style="dim"))
@@ -148,7 +156,11 @@ class Reporter:
             self.console.print(Text(f"Note: {note}"))
         hidden = sum(check["hidden"] for check in result["checks"])
         text = f"{result['points']} of {result['max_points']} points in {result['seconds']:.1f} s"
-        text += f", on {result['broker']['kind']} {result['broker']['version']}" if result["broker"]["kind"] else ""
+        text += (
+            f", on {result['broker']['kind']} {result['broker']['version']}"
+            if result["broker"]["kind"]
+            else ""
+        )
         self.console.print(Text(text, style="bold"))
         apart = sum(check["outcome"] == NOT_RUN and not check["waits_for"] for check in result["checks"])
         if apart:
@@ -156,7 +168,9 @@ class Reporter:
         if hidden:
             self.console.print(f"{hidden} more checks are hidden; these points are not all of them.")
         if result["outcome"] == INFRASTRUCTURE:
-            self.console.print("Something of the grader's own failed (!). It says nothing about your work: try again.")
+            self.console.print(
+                "Something of the grader's own failed (!). It says nothing about your work: try again."
+            )
         elif result["outcome"] == PASSED and not hidden:
             self.console.print(f"timeline: {shown(self.results / 'timeline.html')}")
 
@@ -232,14 +246,17 @@ def repeat(request: Request, times: int, *, under_load: bool) -> int:
     """Grade several times and count the runs and checks that did not pass; the answer should always be the same."""
     results = temporary_folder()
     burners = [
-        janitor().start_process([sys.executable, "-c", BURNER]) for _ in range(os.cpu_count() if under_load else 0)
+        janitor().start_process([sys.executable, "-c", BURNER])
+        for _ in range(os.cpu_count() if under_load else 0)
     ]
     failed, seconds = Counter(), []
     statuses = Counter()
     try:
         for number in range(1, times + 1):
             (results / "result.json").unlink(missing_ok=True)
-            grader = janitor().start_process([*again(request), "--results", str(results)], stdout=subprocess.DEVNULL)
+            grader = janitor().start_process(
+                [*again(request), "--results", str(results)], stdout=subprocess.DEVNULL
+            )
             status = grader.wait()
             janitor().forget_process(grader.pid)
             if not (results / "result.json").exists():
@@ -250,7 +267,8 @@ def repeat(request: Request, times: int, *, under_load: bool) -> int:
             bad = [check for check in result["checks"] if check["outcome"] != PASSED and check["max_points"]]
             failed.update(check["id"] for check in bad)
             print(
-                f"{number:3}  {result['points']} of {result['max_points']} points  {result['seconds']:.1f} s", flush=True
+                f"{number:3}  {result['points']} of {result['max_points']} points  {result['seconds']:.1f} s",
+                flush=True,
             )
             for check in bad:
                 print(f"     {check['outcome']}: {check['id']}\n{check['message']}", flush=True)

@@ -37,5 +37,7 @@ def next_step(lab: course.Lab, result: dict | None) -> str:
     """One line: what to do now."""
     if result is None:
         return f"Next: read labs/{lab.slug}/README.md, then ./lab check {lab.number}"
-    failed = next((check["title"] for check in result["checks"] if check["outcome"] in ("failed", "timed out")), "")
+    failed = next(
+        (check["title"] for check in result["checks"] if check["outcome"] in ("failed", "timed out")), ""
+    )
     return f"Next: “{failed}” in lab {lab.number}: ./lab check {lab.number}, ./lab hint {lab.number}"

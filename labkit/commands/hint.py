@@ -12,7 +12,9 @@ HINT = re.compile(r"<details>\s*<summary>(Hint .*?)</summary>(.*?)</details>", r
 
 def hints(lab: Lab) -> list[tuple[str, str]]:
     """The hints of a lab's README, as (title, text)."""
-    return [(title.strip(), text.strip()) for title, text in HINT.findall((lab.folder / "README.md").read_text())]
+    return [
+        (title.strip(), text.strip()) for title, text in HINT.findall((lab.folder / "README.md").read_text())
+    ]
 
 
 def show(lab: Lab) -> None:
@@ -26,6 +28,10 @@ def show(lab: Lab) -> None:
     console.print(f"[bold]{title}[/bold]")
     console.print(Markdown(text))
     left = len(found) - position - 1
-    console.print(f"{left} more: ./lab hint {lab.number}" if left else "That was the last one; the next call begins again.")
+    console.print(
+        f"{left} more: ./lab hint {lab.number}"
+        if left
+        else "That was the last one; the next call begins again."
+    )
     lab.state.mkdir(parents=True, exist_ok=True)
     counter.write_text(str(position + 1))

@@ -15,7 +15,10 @@ def run(arguments: list[str]) -> int:
     ]
     untidy = [command for command in style if not arguments and subprocess.call(command, cwd=ROOT)]
     if untidy:
-        print("ruff has found something above: `.venv/bin/ruff check --fix .`, `.venv/bin/ruff format .`", flush=True)
+        print(
+            "ruff has found something above: `.venv/bin/ruff check --fix .`, `.venv/bin/ruff format .`",
+            flush=True,
+        )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment |= {"PYTHONPATH": str(ROOT)}
     status = subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=environment)

@@ -17,7 +17,7 @@ from labkit.grader.history import (
     Event,
 )
 from labkit.grader.scene import Scene
-from labkit.grader.story import clean
+from labkit.grader.words import clean
 
 STARTS, IDLE, WORKS, DEAD, ENDED = "starts", "idle", "works", "killed", "ended"
 WORK = (WORK_STARTED, WORK_FINISHED, WORK_FAILED)

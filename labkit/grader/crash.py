@@ -80,14 +80,20 @@ class Fault:
         task = self.point.nth
 
         def at_work() -> bool:
-            return any(task in event.tasks for event in self.scene.history.events(WORK_STARTED, self.actor.name))
+            return any(
+                task in event.tasks for event in self.scene.history.events(WORK_STARTED, self.actor.name)
+            )
 
         if self.scene.history.wait_until(at_work, within):
             self._strike()
         self.scene.work.release()
 
     async def _gate(self, lane: Lane, command: Command, when: str) -> None:
-        if self.struck.is_set() or (command.verb, command.nth, when) != (self.point.verb, self.point.nth, self.point.when):
+        if self.struck.is_set() or (command.verb, command.nth, when) != (
+            self.point.verb,
+            self.point.nth,
+            self.point.when,
+        ):
             return
         self.actor.lane.gates.remove(self._gate)
         await self.scene.loop.loop.run_in_executor(None, self._strike)

@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 # What an event can be. A process sends a command and gets a reply; its work module starts and finishes work.
-STARTED, EXITED, KILLED, STOPPED, PAUSED, RESUMED = "started", "exited", "killed", "stopped", "paused", "resumed"
+STARTED, EXITED, KILLED, STOPPED, PAUSED, RESUMED = (
+    "started",
+    "exited",
+    "killed",
+    "stopped",
+    "paused",
+    "resumed",
+)
 COMMAND, REPLY = "command", "reply"
 WORK_STARTED, WORK_FINISHED, WORK_FAILED = "work started", "work finished", "work failed"
 BROKER_KILLED, BROKER_RESTARTED = "broker killed", "broker restarted"

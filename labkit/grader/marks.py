@@ -41,6 +41,7 @@ MOVING = {"LMOVE", "BLMOVE", "RPOPLPUSH", "BRPOPLPUSH"}
 SCRIPTS = {"EVAL", "EVALSHA", "FCALL"}
 DEAD_LETTERS = (":rejected", ":dead")  # how the keys end in which a task is set aside
 SHOWN_OF_ARGUMENT = 48
+MOST_ROWS = 6  # of bars in one lane
 MOST_STEPS = 360  # marks and bars of one scene; more (a worker in an endless loop) are left out of the middle
 
 
@@ -113,7 +114,9 @@ class Picture:
         aside = {task for mark in self.marks if mark.kind == ASIDE and mark.answered for task in mark.tasks}
         words = {0: "", 1: "done", 2: "done twice"}
         return {
-            task: "set aside" if task in aside and not done[task] else words.get(done[task], f"done {done[task]} times")
+            task: "set aside"
+            if task in aside and not done[task]
+            else words.get(done[task], f"done {done[task]} times")
             for task in sorted(sent)
         }
 
@@ -218,7 +221,9 @@ class _Reader:
             self.picture.outages.append(self.outage)
             return
         words = story.moment(before, event.who)
-        self._mark(event, KILL, f"killed (SIGKILL) {words}{point if point != f' ({words})' else ''}", label="SIGKILL")
+        self._mark(
+            event, KILL, f"killed (SIGKILL) {words}{point if point != f' ({words})' else ''}", label="SIGKILL"
+        )
         if life := self.lives.pop(event.who, None):
             life.ended = event.at
         self.dead.add(event.who)
@@ -354,7 +359,9 @@ class _Reader:
     def _take(self, when: Event, tasks: tuple[int, ...], text: str, command: Event) -> None:
         self.taken.update(tasks)
         again = [task for task in tasks if self.taken[task] > 1]
-        words = "; ".join(commands.describe(command.verb, command.args, task, reply=True) for task in tasks[:3])
+        words = "; ".join(
+            commands.describe(command.verb, command.args, task, reply=True) for task in tasks[:3]
+        )
         if again:
             words += f"\nhanded out again: {story.names(again)}"
         self._mark(when, AGAIN if again else TAKE, words, command=text, tasks=tasks, label=_ranges(tasks))
@@ -366,7 +373,9 @@ class _Reader:
             self.picture.hands.append(self.hands[when.who, task])
 
     def _note(self, command: Event, reply: Event | None) -> None:
-        said = ": no answer" if reply is None else ": nothing there" if reply.empty and command.blocking else ""
+        said = (
+            ": no answer" if reply is None else ": nothing there" if reply.empty and command.blocking else ""
+        )
         at = command.at if reply is None else reply.at
         self.picture.quiet.append((command.who, at, f"{spoken(command)}{said}"))
 
@@ -400,12 +409,10 @@ def _rows(bars: list[Bar]) -> None:
     busy: dict[str, list[float]] = {}
     for bar in bars:
         rows = busy.setdefault(bar.lane, [])
-        for row, until in enumerate(rows):
-            if until <= bar.began:
-                break
-        else:
-            row = len(rows)
-            rows.append(0.0)
+        row = next(
+            (row for row, until in enumerate(rows) if until <= bar.began), min(len(rows), MOST_ROWS - 1)
+        )
+        rows.extend([0.0] * (row + 1 - len(rows)))
         bar.row, rows[row] = row, bar.ended
 
 

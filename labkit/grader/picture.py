@@ -40,9 +40,15 @@ from labkit.grader.marks import (
 )
 
 CSS = Path(__file__).with_name("picture.css")
-NAMES, RIGHT, TOP, AXIS = 118, 30, 14, 34  # room in pixels: names at the left, the right edge, above, time below
+NAMES, RIGHT, TOP, AXIS = (
+    118,
+    30,
+    14,
+    34,
+)  # room in pixels: names at the left, the right edge, above, time below
 LANE, ROW, BAR = 64, 34, 28  # heights of a lane, of a further row of bars in it, of a bar
 LONGEST_WAIT = 0.15  # of the width: what a stretch without events may take
+TORN = 0.15  # of the scene: a shorter wait is shortened without a tear
 LABELS_APART = 62
 QUIET_APART = 5
 LETTER, SMALL = 8.4, 7.4  # widths of a letter, about
@@ -65,7 +71,13 @@ SHAPES = {
     ERROR: ("M0-10 10 8H-10Z", "M0-3V2M0 4.6V5.4"),
 }
 SHAPES[DOWN] = SHAPES[KILL]
-HALF = {START: 6, EXIT: 5, TAKE: 11, PAUSE: 9, RESUME: 10}  # half of the width that a mark needs; otherwise 12
+HALF = {
+    START: 6,
+    EXIT: 5,
+    TAKE: 11,
+    PAUSE: 9,
+    RESUME: 10,
+}  # half of the width that a mark needs; otherwise 12
 BESIDE = {KILL, DOWN, UP, CRASH, TERM, PAUSE}  # their label stands to the right of them
 WORDS = {
     TAKE: "takes a task", AGAIN: "takes a task that was handed out before", ACK: "acknowledges",
@@ -73,7 +85,12 @@ WORDS = {
     TERM: "asked to stop (SIGTERM)", PAUSE: "paused", RESUME: "goes on", START: "starts", EXIT: "ends",
     CRASH: "ends with an error", DOWN: "broker killed", UP: "broker restarted", ERROR: "the broker refuses",
 }  # fmt: skip
-BAR_WORDS = {DONE: "work, finished", FAILED: "work that failed", CUT: "work cut off", OPEN: "work not finished yet"}
+BAR_WORDS = {
+    DONE: "work, finished",
+    FAILED: "work that failed",
+    CUT: "work cut off",
+    OPEN: "work not finished yet",
+}
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,7 @@ class _Knot:
     right: float
     since: int = -1
     room: float = 0.0  # at least so far from `since`
+    rank: int = 0  # of things at one moment: what is cut off, then what cut it off
 
 
 class Drawing:
@@ -115,8 +133,10 @@ class Drawing:
     def __init__(self, picture: Picture, width: float) -> None:
         self.picture = picture
         order = [marks.GRADER, marks.BROKER]
-        self.names = sorted(picture.lanes, key=lambda name: order.index(name) if name in order else len(order))
-        knots = sorted(_knots(picture), key=lambda knot: (knot.at, knot.since >= 0))
+        self.names = sorted(
+            picture.lanes, key=lambda name: order.index(name) if name in order else len(order)
+        )
+        knots = sorted(_knots(picture), key=lambda knot: (knot.at, knot.rank))
         places, stretch, longest = _spread(knots, width - NAMES - RIGHT)
         self.x: dict[tuple[int, bool], float] = {}  # of a mark; of a bar's beginning (False) and end (True)
         for knot, place in zip(knots, places, strict=True):
@@ -152,7 +172,9 @@ class Drawing:
             top, height = self.top[name]
             if position % 2 == 0:
                 yield f'<rect class="lane" x="0" y="{top:g}" width="{self.width:.0f}" height="{height:g}"/>'
-            runs = {marks.GRADER: "sends tasks", marks.BROKER: "the server"}.get(name) or self.picture.lanes[name]
+            runs = {marks.GRADER: "sends tasks", marks.BROKER: "the server"}.get(name) or self.picture.lanes[
+                name
+            ]
             y = self.middle[name]
             yield f'<text class="name" x="12" y="{y + (-2 if runs else 5):g}">{_text(_short(name, 12))}{_title(name)}</text>'
             if runs:
@@ -204,7 +226,10 @@ class Drawing:
         for lane, ticks in lanes.items():
             y = self.middle[lane]
             for x, quiet in ticks:
-                said = [f"{number} × {each}" if number > 1 else each for each, number in Counter(quiet).most_common(4)]
+                said = [
+                    f"{number} × {each}" if number > 1 else each
+                    for each, number in Counter(quiet).most_common(4)
+                ]
                 words = "\n".join([lane, *said])
                 yield f'<path class="tick" d="M{x:.1f} {y - 5:g}v10">{_title(words)}</path>'
 
@@ -297,13 +322,15 @@ def _knots(picture: Picture) -> Iterator[_Knot]:
             half = right = _pill(mark.label) / 2 + 2
         elif mark.kind in BESIDE:
             right = 18 + len(mark.label) * SMALL
-        yield _Knot(mark.at, mark.lane, id(mark), half, right)
+        yield _Knot(
+            mark.at, mark.lane, id(mark), half, right, rank=2 if mark.kind in (KILL, EXIT, CRASH) else 0
+        )
     for bar in picture.bars:
         room = 18 + len(str(bar.task)) * LETTER
         if bar.ending in (CUT, OPEN) or bar.again:
             room = max(room, 20 + len(f"task {bar.task}") * LETTER)
         yield _Knot(bar.began, bar.lane, id(bar), 1, 1)
-        yield _Knot(bar.ended, bar.lane, id(bar), 1, 1, since=id(bar), room=room)
+        yield _Knot(bar.ended, bar.lane, id(bar), 1, 1, since=id(bar), room=room, rank=1)
 
 
 def _spread(knots: list[_Knot], width: float) -> tuple[list[float], float, float]:
@@ -343,7 +370,7 @@ def _scale(knots: list[_Knot], places: list[float], stretch: float, longest: flo
     moments, xs, torn = [0.0], [float(NAMES)], []
     for knot, place in zip(knots, places, strict=True):
         wait = knot.at - moments[-1]
-        if wait * stretch > 1.25 * longest and place - xs[-1] > 50:
+        if wait * stretch > 1.25 * longest and wait > TORN * knots[-1].at and place - xs[-1] > 50:
             torn.append((xs[-1] + 0.66 * (place - xs[-1]), wait))
         if wait > 0:
             moments.append(knot.at)
@@ -356,12 +383,25 @@ def _scale(knots: list[_Knot], places: list[float], stretch: float, longest: flo
 def _ticks(scale: Scale, end: float) -> Iterator[tuple[float, str]]:
     """Places on the time axis and what to write there: round seconds first, finer ones where there is room."""
     taken = [x for x, _ in scale.torn]
-    for step, digits in ((10, 0), (5, 0), (2, 0), (1, 0), (0.5, 1), (0.2, 1), (0.1, 1), (0.05, 2), (0.02, 2), (0.01, 2)):
+    for step, digits in (
+        (10, 0),
+        (5, 0),
+        (2, 0),
+        (1, 0),
+        (0.5, 1),
+        (0.2, 1),
+        (0.1, 1),
+        (0.05, 2),
+        (0.02, 2),
+        (0.01, 2),
+    ):
         if end / step > 2000:
             continue
         for number in range(int(end / step + 1e-9) + 1):
             x = scale(number * step)
-            if all(abs(x - other) > (LABELS_APART if other not in dict(scale.torn) else 26) for other in taken):
+            if all(
+                abs(x - other) > (LABELS_APART if other not in dict(scale.torn) else 26) for other in taken
+            ):
                 taken.append(x)
                 yield x, f"{number * step:.{digits}f}"
 
@@ -392,7 +432,9 @@ def _pill(label: str) -> float:
 def defs() -> str:
     """The shapes and hatchings, which a page has once."""
     shapes = "".join(
-        f'<g id="mark-{kind}"><path d="{shape}"/>' + (f'<path class="on" d="{over}"/>' if over else "") + "</g>"
+        f'<g id="mark-{kind}"><path d="{shape}"/>'
+        + (f'<path class="on" d="{over}"/>' if over else "")
+        + "</g>"
         for kind, (shape, over) in SHAPES.items()
     )
     return (
@@ -488,7 +530,9 @@ def style(*, alone: bool = False) -> str:
     rules = CSS.read_text()
     if alone:
         return f"{_colored(rules, LIGHT)}@media (prefers-color-scheme: dark) {{\n{_colored(rules, DARK)}}}\n"
-    light, dark = ("".join(f"--{name}:{color};" for name, color in palette.items()) for palette in (LIGHT, DARK))
+    light, dark = (
+        "".join(f"--{name}:{color};" for name, color in palette.items()) for palette in (LIGHT, DARK)
+    )
     return f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n{rules}"
 
 

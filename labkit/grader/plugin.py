@@ -17,7 +17,16 @@ from labkit import course
 from labkit.grader import record, submission
 from labkit.grader.failure import InfrastructureError
 from labkit.grader.run import BadBroker, Run
-from labkit.grader.schedule import FAILED, INFRASTRUCTURE, NOT_RUN, PASSED, TIMED_OUT, Check, Outcome, Schedule
+from labkit.grader.schedule import (
+    FAILED,
+    INFRASTRUCTURE,
+    NOT_RUN,
+    PASSED,
+    TIMED_OUT,
+    Check,
+    Outcome,
+    Schedule,
+)
 
 EXIT_INFRASTRUCTURE = 3
 _grading = pytest.StashKey["Grading"]()
@@ -25,15 +34,21 @@ _grading = pytest.StashKey["Grading"]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("task queue labs")
-    group.addoption("--submission", metavar="DIR", help="the folder to grade (default: the lab's folder in labs/)")
-    group.addoption("--brokers", default="embedded", help="embedded, path, or a redis:// URL (default: embedded)")
+    group.addoption(
+        "--submission", metavar="DIR", help="the folder to grade (default: the lab's folder in labs/)"
+    )
+    group.addoption(
+        "--brokers", default="embedded", help="embedded, path, or a redis:// URL (default: embedded)"
+    )
     group.addoption("--seed", type=int, default=0, help="decides all that is random in a run")
     group.addoption("--replay", metavar="FILE", help="play only the failure that this file describes")
     group.addoption("--result-folder", metavar="DIR", help="where result.json and timeline.html go")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "check(points, after='', todo=0, hidden=False): a check of a lab's grader")
+    config.addinivalue_line(
+        "markers", "check(points, after='', todo=0, hidden=False): a check of a lab's grader"
+    )
 
 
 class Grading:

@@ -27,7 +27,9 @@ SHOWN_OUTPUT = 64 * 1024  # bytes of a script's output that are read back
 class Process:
     """One script that was started. `status` is its exit status, negative for a signal, None while it runs."""
 
-    def __init__(self, starter: "Starter", number: int, name: str, script: str, folder: Path, history: History):
+    def __init__(
+        self, starter: "Starter", number: int, name: str, script: str, folder: Path, history: History
+    ):
         self.name, self.script = name, script
         self.pid: int | None = None
         self.status: int | None = None

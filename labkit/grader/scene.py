@@ -4,6 +4,7 @@ A check plays one scene or several. All waiting is for events, with a deadline; 
 with a story. Scenes of one run share the broker, the warm starter and the ledger, and may be played at once.
 """
 
+import contextlib
 import itertools
 import json
 import random
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
     from labkit.grader.crash import Fault
     from labkit.grader.run import Run
 
-PATIENCE_SECONDS = 10.0  # how long anything may take that needs no waiting; generous, for a machine that is busy
+PATIENCE_SECONDS = (
+    10.0  # how long anything may take that needs no waiting; generous, for a machine that is busy
+)
 DEAD_LETTERS = (":rejected", ":dead")
 CENSUS = """
 local read = {
@@ -119,13 +122,15 @@ class Actor:
     def commands_sent(self) -> int:
         return len(self.scene.history.events(COMMAND, self.name))
 
-    def empty_takes(self) -> int:
-        """How many takes in a row, up to now, have brought this process nothing."""
+    def empty_takes(self, since: float = 0) -> int:
+        """How many takes in a row, up to now and since this time, have brought this process nothing."""
         count = 0
         for event in reversed(self.scene.history.events(who=self.name)):
-            if event.what in (WORK_STARTED, WORK_FINISHED):
+            if event.what in (WORK_STARTED, WORK_FINISHED) or event.at < since:
                 break
-            if event.what == REPLY and event.verb in commands.TAKING:
+            if (
+                event.what == REPLY and event.verb in commands.TAKING and not event.detail
+            ):  # an error is no look
                 if not event.empty:
                     break
                 count += 1
@@ -144,7 +149,9 @@ class Scene:
         self.folder = run.folder / f"s{self.number}"
         self.code = run.submission.lay_out(self.folder / "code")
         self.inputs = self.folder / "in" / run.inputs.name
-        shutil.copytree(run.inputs.parent, self.inputs.parent)  # its own: what it spoils there is spoiled for it alone
+        shutil.copytree(
+            run.inputs.parent, self.inputs.parent
+        )  # its own: what it spoils there is spoiled for it alone
         self.history = History()
         self.tasks = Tasks(self.queue, run.lab.queue)
         self.work = WorkControl(run.loop, self.history, self.tasks)
@@ -161,7 +168,9 @@ class Scene:
 
     # ---- on stage -------------------------------------------------------------------------------------------
 
-    def start(self, script: str, *args: str, name: str = "", may_fail: bool = False, **settings: object) -> Actor:
+    def start(
+        self, script: str, *args: str, name: str = "", may_fail: bool = False, **settings: object
+    ) -> Actor:
         """Start one of the submission's scripts; it is called `name` (default: its first argument, or the script).
 
         settings are environment variables. may_fail: that it ends with a status other than 0 does not end a wait.
@@ -348,7 +357,9 @@ class Scene:
         def begun() -> bool:
             return numbers <= {n for e in self.history.events(WORK_STARTED) for n in e.tasks}
 
-        self.wait_until(begun, f"work was to begin on {story.names(numbers)}", within=within, question=question)
+        self.wait_until(
+            begun, f"work was to begin on {story.names(numbers)}", within=within, question=question
+        )
 
     def wait_done(self, *, question: str = "", quiet: float = 1.5, within: float = 20.0) -> Verdict:
         """Wait until every task sent is done or set aside and no queue holds any; fail with a story otherwise.
@@ -356,11 +367,17 @@ class Scene:
         The wait ends early when nothing moves any more: no work, and every worker has looked in vain for `quiet`
         seconds. Then a task that is nowhere is lost, and one that still lies somewhere has been forgotten.
         """
-        self.history.wait_until(lambda: self._all_done() or self._casualty() or self._at_rest(quiet), within)
-        if casualty := self._casualty():
-            self._end(story.casualty(self, casualty))
-        verdict = self.verdict()
-        left = self.where()
+        deadline = time.monotonic() + within
+        while True:
+            left_to_wait = deadline - time.monotonic()
+            self.history.wait_until(
+                lambda: self._all_done() or self._casualty() or self._at_rest(quiet), left_to_wait
+            )
+            if casualty := self._casualty():
+                self._end(story.casualty(self, casualty))
+            verdict, left = self.verdict(), self.where()
+            if not left or self._at_rest(quiet) or time.monotonic() > deadline:
+                break  # else a task that somebody had in mid-air has just come down again
         bad = verdict.lost or verdict.repeated_without_cause or verdict.unexpected or verdict.waiting or left
         if bad:
             looping = "" if self._at_rest(quiet) else story.without_end(self)
@@ -375,11 +392,15 @@ class Scene:
         return not self.where()
 
     def _at_rest(self, quiet: float) -> bool:
-        """Whether nothing has moved for `quiet` seconds, nobody is at work, and some worker looks for tasks in vain."""
+        """Whether nothing has moved for `quiet` seconds, nobody is at work, and a worker has looked in vain since.
+
+        Since: a worker that lost its connection may have looked in vain before, and is only on its way back.
+        """
         moving = [e.at for e in self.history.events() if e.tasks or e.what not in (COMMAND, REPLY)]
-        if self.at_work() or self.history.now() - max(moving, default=0) < quiet:
+        moved = max(moving, default=0)
+        if self.at_work() or self.history.now() - moved < quiet:
             return False
-        return any(actor.running and actor.empty_takes() >= 2 for actor in self.actors)
+        return any(actor.running and actor.empty_takes(moved) >= 2 for actor in self.actors)
 
     def _casualty(self) -> Actor | None:
         """A process that died of itself, or met a TODO that is not written."""
@@ -468,10 +489,8 @@ class Scene:
         deadline = time.monotonic() + PATIENCE_SECONDS
         for actor in self.actors:
             actor.process.exited.wait(max(0, deadline - time.monotonic()))
-        try:
+        with contextlib.suppress(OSError):  # a broker of the scene's own that a fault left dead
             self.broker.clear(self.queue)
-        except OSError:
-            pass  # a broker of the scene's own that a fault left dead
         self._admin.close()
         self.remove_folder()
 

@@ -10,11 +10,17 @@ from dataclasses import dataclass, field
 from labkit.grader.failure import CheckFailed, CheckTimedOut, InfrastructureError, NotApplicable
 from labkit.grader.run import Run
 from labkit.grader.stage import Stage
-from labkit.grader.story import clean
+from labkit.grader.words import clean
 from labkit.resp import ReplyError
 
 CHECKS_AT_ONCE = 6
-PASSED, FAILED, TIMED_OUT, NOT_RUN, INFRASTRUCTURE = "passed", "failed", "timed out", "not run", "infrastructure"
+PASSED, FAILED, TIMED_OUT, NOT_RUN, INFRASTRUCTURE = (
+    "passed",
+    "failed",
+    "timed out",
+    "not run",
+    "infrastructure",
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,9 @@ class Schedule:
             outcome = Outcome(PASSED)
         except CheckFailed as failure:
             kind = TIMED_OUT if isinstance(failure, CheckTimedOut) else FAILED
-            outcome = Outcome(kind, clean(str(failure)), schedule={"seed": self._run.seed, **failure.schedule})
+            outcome = Outcome(
+                kind, clean(str(failure)), schedule={"seed": self._run.seed, **failure.schedule}
+            )
         except NotApplicable as reason:
             outcome = Outcome(NOT_RUN, f"Not run here: {reason}.")
         except (InfrastructureError, OSError, ReplyError) as error:

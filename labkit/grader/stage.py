@@ -80,7 +80,9 @@ class Stage:
                 scene.kept = point.verb == WORK
             except CheckFailed as failure:
                 scene.kept = True
-                raise type(failure)(f"{story.fault_words(scene)}\n{failure}", schedule=failure.schedule) from None
+                raise type(failure)(
+                    f"{story.fault_words(scene)}\n{failure}", schedule=failure.schedule
+                ) from None
             finally:
                 self._close(scene)
 

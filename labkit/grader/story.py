@@ -3,38 +3,23 @@
 import re
 import signal
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.grader import commands
-from labkit.grader.history import (
-    BROKER_KILLED,
-    BROKER_RESTARTED,
-    COMMAND,
-    EXITED,
-    KILLED,
-    PAUSED,
-    REPLY,
-    RESUMED,
-    SENT,
-    STOPPED,
-    WORK_FAILED,
-    WORK_FINISHED,
-    WORK_STARTED,
-    Event,
-)
-from labkit.grader.verdict import Verdict, in_hand
+from labkit.grader.history import BROKER_KILLED, COMMAND, KILLED, REPLY, WORK_FINISHED, WORK_STARTED, Event
+from labkit.grader.steps import steps
+from labkit.grader.verdict import Verdict
+from labkit.grader.words import clean, counted, moment, names
 
 if TYPE_CHECKING:
     from labkit.grader.scene import Actor, Scene
 
-MOST_STEPS = 14
-COMMAND_WIDTH = 40
 BUSY = 0.6  # of the moment that we look, running or ready to run: a process that computes and does not wait
-STILL_SECONDS = 2.0  # who has not looked for a task for so long, and is at the same line all the time, stands still
+STILL_SECONDS = 2.0  # who has not looked for a task for so long, and is at the same line, stands still
 QUESTIONS = {
     "removed": "Which command moves a task to a second list instead of removing it?",
+    "too early": "What must be done before a task may leave the worker's own list?",
     "lost": "Between which two commands is the task in no list at all?",
     "waiting": "Who looks for the tasks of a worker that is gone, when, and how does it know that it is gone?",
     "unacknowledged": "Which command takes a finished task off the worker's own list?",
@@ -56,9 +41,13 @@ def told(scene: "Scene", summary: str, *, question: str = "", task: int | None =
     return clean("\n".join(lines))
 
 
-def of_verdict(scene: "Scene", verdict: Verdict, left: dict[int, list[str]], looping: str, question: str) -> str:
+def of_verdict(
+    scene: "Scene", verdict: Verdict, left: dict[int, list[str]], looping: str, question: str
+) -> str:
     """What became of the tasks when it is not what was asked."""
-    parts = [f"{counted(verdict.sent, 'task')} went in; {verdict.done} {'was' if verdict.done == 1 else 'were'} done."]
+    were = "was" if verdict.done == 1 else "were"
+    aside = f", {len(verdict.dead)} set aside" if verdict.dead else ""
+    parts = [f"{counted(verdict.sent, 'task')} went in; {verdict.done} {were} done{aside}."]
     kind, task, now = "", 0, ""
     forgotten = {number: keys for number, keys in left.items() if number not in verdict.waiting}
     if verdict.unexpected:
@@ -66,10 +55,14 @@ def of_verdict(scene: "Scene", verdict: Verdict, left: dict[int, list[str]], loo
         parts.append(f"Done but never sent: id {verdict.unexpected[0]!r}.")
     if forgotten:
         kind, task = "unacknowledged", min(forgotten)
-        parts.append(f"Done but never acknowledged: {names(forgotten)}, still in {', '.join(forgotten[task])}.")
+        parts.append(
+            f"Done but never acknowledged: {names(forgotten)}, still in {', '.join(forgotten[task])}."
+        )
     if verdict.waiting:
         kind, task = "waiting", verdict.waiting[0]
-        parts.append(f"Never done: {names(verdict.waiting)}, still in {', '.join(left.get(task, ['the queue']))}.")
+        parts.append(
+            f"Never done: {names(verdict.waiting)}, still in {', '.join(left.get(task, ['the queue']))}."
+        )
     if verdict.repeated_without_cause:
         kind, task = "duplicated", verdict.repeated_without_cause[0]
         parts.append(f"Done more than once: {names(verdict.repeated_without_cause)}.")
@@ -79,6 +72,8 @@ def of_verdict(scene: "Scene", verdict: Verdict, left: dict[int, list[str]], loo
         now = f"task {task} is in no queue and in nobody's hands"
         if removed(scene, task):
             kind, question = "removed", ""
+        elif parted_with_too_early(scene, task):
+            kind, question = "too early", ""
     question = "" if looping else question or QUESTIONS.get(kind, "")
     return told(scene, " ".join(parts) + looping, question=question, task=task, now=now)
 
@@ -89,9 +84,14 @@ def removed(scene: "Scene", task: int) -> bool:
     return any(task in e.tasks and e.verb in commands.REMOVING_FROM_BROKER for e in replies)
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: "1 task", "3 tasks"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def parted_with_too_early(scene: "Scene", task: int) -> bool:
+    """Whether a worker acknowledged the task before it had finished the work, and was killed."""
+    for event in scene.history.events(KILLED):
+        own = [e for e in scene.history.events(who=event.who) if task in e.tasks and e.at <= event.at]
+        acknowledged = [e for e in own if e.what == COMMAND and e.verb in commands.REMOVING_A_TASK]
+        if acknowledged and not any(e.what == WORK_FINISHED for e in own):
+            return True
+    return False
 
 
 def casualty(scene: "Scene", actor: "Actor") -> str:
@@ -113,7 +113,10 @@ def own_lines(errors: str, folder: Path) -> list[str]:
     """The last traceback of a script, with only the frames that lie in its own folder; or its last lines."""
     lines = errors.rstrip().splitlines()
     shown = f"{folder}/"  # where the copy that is graded lies is of no interest
-    heads = ("Traceback (most recent call last)", '  File "')  # a syntax error of the script itself has no traceback
+    heads = (
+        "Traceback (most recent call last)",
+        '  File "',
+    )  # a syntax error of the script itself has no traceback
     starts = [number for number, line in enumerate(lines) if line.startswith(heads[0])]
     starts = starts or [number for number, line in enumerate(lines) if line.startswith(heads[1])][-1:]
     if not starts:
@@ -151,109 +154,31 @@ def without_end(scene: "Scene") -> str:
 def last_act(scene: "Scene", actor: "Actor") -> str:
     """What a process did last, and where in its code it is now."""
     sent = scene.history.events(COMMAND, actor.name)
-    last = f"its last command was {sent[-1].verb} {' '.join(sent[-1].args[:2])}".rstrip() if sent else "it sent nothing"
+    last = (
+        f"its last command was {sent[-1].verb} {' '.join(sent[-1].args[:2])}".rstrip()
+        if sent
+        else "it sent nothing"
+    )
     when = f" at +{sent[-1].at:.1f} s" if sent else ""
     where = actor.process.where()
     return f"{last}{when}{f', and it is at {where}' if where else ''}."
 
 
-def steps(scene: "Scene", task: int) -> list[str]:
-    """What happened to one task, a line a step: time, process, command, words. For task 0, the last few events."""
-    events = scene.history.events()
-    answered = {(e.who, e.number): e for e in events if e.what == REPLY}
-    rows = []
-    for position, event in enumerate(events):
-        if words := _words(scene, event, task, events[:position], answered):
-            rows.append((event, *words))
-    if len(rows) > MOST_STEPS:
-        rows = rows[: MOST_STEPS // 2] + [None] + rows[-MOST_STEPS // 2 :]
-    width = max([len(row[0].who) for row in rows if row], default=0)
-    lines = []
-    for row in rows:
-        if row is None:
-            lines.append("    …")
-            continue
-        event, command, words = row
-        command = command if len(command) <= COMMAND_WIDTH else command[: COMMAND_WIDTH - 1] + "…"
-        lines.append(f"    +{event.at:.3f} s  {event.who:{width}}  {command:{COMMAND_WIDTH}}  {words}".rstrip())
-    return lines
-
-
-def _words(scene: "Scene", event: Event, task: int, before: list[Event], answered: dict) -> tuple[str, str] | None:
-    """The command and the words for one event of a story about `task`; None if it is not part of that story."""
-    if event.what in (BROKER_KILLED, BROKER_RESTARTED):
-        return event.what.replace("broker ", ""), event.detail
-    if event.what in (KILLED, EXITED, STOPPED, PAUSED, RESUMED):
-        if event.what == EXITED and event.who in {e.who for e in before if e.what == KILLED}:
-            return None
-        if event.what == KILLED:
-            return "killed (SIGKILL)", moment(before, event.who, task)
-        return (event.detail if event.what == EXITED else f"{event.what} {event.detail}".strip()), ""
-    if event.what == COMMAND and not task:
-        reply = answered.get((event.who, event.number))
-        said = "no answer" if reply is None else "nothing there" if reply.empty and not reply.detail else reply.detail
-        return _command(event), said
-    if not task or task not in event.tasks:
-        return None
-    if event.what == SENT:
-        return "", f"task {task} goes into {scene.run.lab.queue}"
-    if event.what in (WORK_STARTED, WORK_FINISHED, WORK_FAILED):
-        return "", f"{event.what.replace('work ', 'work on task ' + str(task) + ' ')} {event.detail}".rstrip()
-    if event.what == COMMAND:
-        words = commands.describe(event.verb, event.args, task, reply=False)
-        return _command(event), words if (event.who, event.number) in answered else f"{words}: never answered"
-    if event.what == REPLY:
-        if any(e.number == event.number and e.who == event.who and task in e.tasks for e in before if e.what == COMMAND):
-            return None  # the command has said it
-        return _command(event), commands.describe(event.verb, event.args, task, reply=True)
-    return None
-
-
-def _command(event: Event) -> str:
-    return f"{event.verb} {' '.join(' '.join(arg.split())[:40] for arg in event.args)}"
-
-
 def fault_words(scene: "Scene") -> str:
     """One sentence on the fault of a scene: who was killed, and when, in words and by command."""
     events = scene.history.events()
-    for position, event in enumerate(events):
+    for position in range(
+        len(events) - 1, -1, -1
+    ):  # the last is the one that was tried; others set the scene
+        event, before = events[position], events[:position]
         if event.what == KILLED:
-            return f"{event.who} was killed {_when(events[:position], event.who, event.detail)}."
+            return f"{event.who} was killed {_when(before, event.who, event.detail)}."
         if event.what == BROKER_KILLED:
-            who = next((e.who for e in reversed(events[:position]) if e.what in (COMMAND, WORK_STARTED)), "")
-            return f"The broker was killed and restarted {_when(events[:position], who, event.detail)} of {who}."
+            who = next((e.who for e in reversed(before) if e.what in (COMMAND, WORK_STARTED)), "")
+            return f"The broker was killed and restarted; {who} stood {_when(before, who, event.detail)}."
     return "The fault was never reached."
 
 
 def _when(before: list[Event], who: str, point: str) -> str:
     words = moment(before, who)
     return words if not point or point == words else f"{words} ({point})"
-
-
-def moment(before: list[Event], who: str, task: int = 0) -> str:
-    """In words, what a process was at when it was killed: the named crash points."""
-    held = in_hand(before, who)
-    number = task if task in held else min(held, default=0)
-    if not number:
-        return "with nothing in hand"
-    work = [e.what for e in before if e.who == who and number in e.tasks and e.what.startswith("work")]
-    if not work:
-        return f"after the take of task {number}"
-    if work[-1] == WORK_STARTED:
-        return f"during the work on task {number}"
-    if work[-1] == WORK_FAILED:
-        return f"after the work on task {number} failed"
-    return f"after the work on task {number}, before the acknowledgement"
-
-
-def names(numbers: Iterable[int]) -> str:
-    """Task numbers in words: "task 7", "tasks 3 and 7"."""
-    listed = [str(number) for number in sorted(numbers)]
-    if len(listed) < 2:
-        return f"task {listed[0]}" if listed else "no task"
-    return f"tasks {', '.join(listed[:-1])} and {listed[-1]}"
-
-
-def clean(text: str) -> str:
-    """Text without control characters: what a submission says must not steer a terminal or a report."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)

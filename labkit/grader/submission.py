@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labkit.course import Lab
-from labkit.grader.story import clean
+from labkit.grader.words import clean
 from labkit.stubs import originals
 
 REPORT_WORK = Path(__file__).with_name("report_work.py")
@@ -34,7 +34,9 @@ class Submission:
     source: Path
     files: dict[str, bytes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    cold: bool = False  # a module of its own hides one of Python's: only a fresh interpreter shows what that does
+    cold: bool = (
+        False  # a module of its own hides one of Python's: only a fresh interpreter shows what that does
+    )
 
     def lay_out(self, folder: Path) -> Path:
         """Write the files to be graded into `folder`: the submission's, then the course's over them."""
@@ -56,12 +58,16 @@ def read(lab: Lab, source: Path) -> Submission:
     ours = originals(lab)
     scripts = [name for name in ours if name.endswith(".py") and name not in lab.given]
     if not any((source / name).is_file() for name in scripts):
-        raise BadSubmission(f"{source} holds none of {', '.join(scripts)}. Is it the folder of lab {lab.number}?")
+        raise BadSubmission(
+            f"{source} holds none of {', '.join(scripts)}. Is it the folder of lab {lab.number}?"
+        )
     submission = Submission(lab, source)
     _collect(submission)
     for name in lab.given:
         if name in submission.files and submission.files[name] != ours[name]:
-            submission.notes.append(f"{name} was changed; it is the lab's given work, so the course's own was used.")
+            submission.notes.append(
+                f"{name} was changed; it is the lab's given work, so the course's own was used."
+            )
     for name in scripts:
         if name not in submission.files:
             submission.notes.append(f"{name} is missing.")
@@ -81,7 +87,9 @@ def _collect(submission: Submission) -> None:
         elif not path.is_file() or any(part.startswith((".", "__pycache__")) for part in name.parts):
             continue
         elif name.name in PLANTED or path.suffix == ".pth":
-            submission.notes.append(f"{name} was not run and not read: the grader takes no settings from a submission.")
+            submission.notes.append(
+                f"{name} was not run and not read: the grader takes no settings from a submission."
+            )
         elif path.suffix not in (".py", ".toml", ".json", ".lua", ".txt"):
             continue  # photographs, outputs, notes: the scripts get the grader's own
         elif path.stat().st_size > LARGEST_FILE:
@@ -99,7 +107,9 @@ def _collect(submission: Submission) -> None:
 def _module_hidden_by(name: Path) -> str:
     """The module of Python, or of a client, in whose place `import` would find this file; "" if there is none."""
     is_package = len(name.parts) == 2 and name.name == "__init__.py"
-    module = name.parts[0] if is_package else name.stem if len(name.parts) == 1 and name.suffix == ".py" else ""
+    module = (
+        name.parts[0] if is_package else name.stem if len(name.parts) == 1 and name.suffix == ".py" else ""
+    )
     return module if module in CLIENTS | sys.stdlib_module_names else ""
 
 

@@ -70,6 +70,7 @@ class Tasks:
         if number := self._by_body.get(argument):
             return f"‹task {number}›"
         text = argument[:400].decode("utf-8", "backslashreplace").replace(self.queue, self.called)
+        text = " ".join(text.split())
         return text if text.isprintable() else repr(text)[1:-1]
 
 

@@ -37,7 +37,10 @@ LEGEND = (
     *((kind, picture.WORDS[kind]) for kind in (picture.TAKE, picture.AGAIN)),
     *picture.BAR_WORDS.items(),
     *((kind, picture.WORDS[kind]) for kind in (picture.ACK, picture.ASIDE, picture.BACK, picture.PUSH)),
-    *((kind, picture.WORDS[kind]) for kind in (picture.KILL, picture.TERM, picture.CRASH, picture.UP, picture.ERROR)),
+    *(
+        (kind, picture.WORDS[kind])
+        for kind in (picture.KILL, picture.TERM, picture.CRASH, picture.UP, picture.ERROR)
+    ),
 )
 
 
@@ -102,7 +105,9 @@ def _header(grading: "Grading", result: dict) -> str:
         "took": f"{result['seconds']:.1f} s",
         "started": result["started"].replace("T", " ").replace("+00:00", " UTC"),
     }
-    rows = "".join(f"<div><dt>{name}</dt><dd>{_text(str(value))}</dd></div>" for name, value in facts.items() if value)
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd>{_text(str(value))}</dd></div>" for name, value in facts.items() if value
+    )
     notes = "".join(f"<li>{_text(note)}</li>" for note in result["notes"])
     listed = f'<ul class="notes">{notes}</ul>' if notes else ""
     return (
@@ -166,7 +171,9 @@ def _inside(grading: "Grading", check: "Check", outcome: "Outcome", room: _Room)
     parts += drawn[:SHOWN_AT_ONCE]
     if more := drawn[SHOWN_AT_ONCE:]:
         word = "scene" if len(more) == 1 else "scenes"
-        parts.append(f'<details class="more"><summary>{len(more)} more {word}</summary>\n{"".join(more)}</details>')
+        parts.append(
+            f'<details class="more"><summary>{len(more)} more {word}</summary>\n{"".join(more)}</details>'
+        )
     if not scenes and not outcome.waits_for and not outcome.message:
         parts.append("<p>No scene of it was kept.</p>")
     return "\n".join(parts)
@@ -204,7 +211,9 @@ def _scene(scene: Played, told: bool, outcome: "Outcome") -> str:
     said = "the scene that the story tells" if told and len(outcome.scenes) > 1 else ""
     caption = f"<figcaption><b>{_text(title)}</b>" if title else "<figcaption>"
     caption += f' <span class="told">{said}</span>' if said else ""
-    caption += f' <span class="seconds">{drawn.end:.1f} s</span>' + _chips(scene, drawn, outcome) + "</figcaption>"
+    caption += (
+        f' <span class="seconds">{drawn.end:.1f} s</span>' + _chips(scene, drawn, outcome) + "</figcaption>"
+    )
     note = f"<p>{drawn.left_out} steps in the middle are left out.</p>" if drawn.left_out else ""
     if not drawn.lanes:
         return f"<figure>{caption}<p>Nothing happened in this scene.</p></figure>\n"
@@ -225,7 +234,13 @@ def _chips(scene: Played, drawn: marks.Picture, outcome: "Outcome") -> str:
     undone = [task for task, fate in fates.items() if not fate]
     word = "not done"
     if outcome.outcome != "passed" and counts:
-        word = "lost" if counts["lost"] == len(undone) else "waiting" if counts["waiting"] == len(undone) else word
+        word = (
+            "lost"
+            if counts["lost"] == len(undone)
+            else "waiting"
+            if counts["waiting"] == len(undone)
+            else word
+        )
     fates |= dict.fromkeys(undone, word)
     groups: dict[str, list[int]] = {}
     for task, fate in fates.items():
@@ -277,7 +292,9 @@ def main() -> None:
     target = parser.parse_args().file
     lab = course.lab(3)
     with Run(lab, read(lab, lab.solution)) as run:
-        drawn = svg(rescue(Stage(run, "picture")), title="A worker is killed at its task, and another one does it")
+        drawn = svg(
+            rescue(Stage(run, "picture")), title="A worker is killed at its task, and another one does it"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(drawn, encoding="utf-8")
 

@@ -105,7 +105,9 @@ def photos():
     """The names of the photographs in INPUT_DIR."""
     if not INPUT_DIR.is_dir():
         return []
-    return sorted(path.name for path in INPUT_DIR.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return sorted(
+        path.name for path in INPUT_DIR.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png")
+    )
 
 
 if __name__ == "__main__":

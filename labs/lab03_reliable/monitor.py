@@ -22,8 +22,7 @@ def names(broker, key_of):
 def snapshot(broker):
     """Count what waits, what each worker has in hand, who is alive, and what was rejected."""
     raise NotImplementedError(
-        "TODO 10: count what waits, what each worker has in hand, who is alive, and what was "
-        "rejected"
+        "TODO 10: count what waits, what each worker has in hand, who is alive, and what was rejected"
     )
 
 

@@ -19,6 +19,7 @@ QUEUE_LIMIT = int(os.environ.get("QUEUE_LIMIT", "100"))  # tasks that may wait a
 FIRST_WAIT_SECONDS = float(os.environ.get("FIRST_WAIT_SECONDS", "0.1"))
 LONGEST_WAIT_SECONDS = float(os.environ.get("LONGEST_WAIT_SECONDS", "5"))
 
+
 def new_task(photo, operation):
     """A task as the queue carries it; its id tells it apart from every other, for good."""
     now = datetime.now(UTC).isoformat()
@@ -28,8 +29,7 @@ def new_task(photo, operation):
 def enqueue(broker, task):
     """Push the task unless QUEUE_LIMIT tasks wait already; return whether it was pushed."""
     raise NotImplementedError(
-        "TODO 1: push the task, unless QUEUE_LIMIT tasks wait already; looking and pushing must be "
-        "one step"
+        "TODO 1: push the task, unless QUEUE_LIMIT tasks wait already; looking and pushing must be one step"
     )
 
 

@@ -22,8 +22,7 @@ stopping = threading.Event()
 def take(broker, name):
     """Move the oldest task into this worker's list and return its body; None when none came in time."""
     raise NotImplementedError(
-        "TODO 5: move one task from the queue to the worker's own list, and wait up to "
-        "BLOCK_SECONDS for one"
+        "TODO 5: move one task from the queue to the worker's own list, and wait up to BLOCK_SECONDS for one"
     )
 
 
@@ -42,8 +41,7 @@ def acknowledge(broker, name, body):
 def set_aside(broker, name, body, reason):
     """Move a task that can never succeed from this worker's list to the rejected list, with its reason."""
     raise NotImplementedError(
-        "TODO 8: move the task from the worker's own list to the rejected list, with its reason, in "
-        "one step"
+        "TODO 8: move the task from the worker's own list to the rejected list, with its reason, in one step"
     )
 
 

@@ -19,6 +19,7 @@ QUEUE_LIMIT = int(os.environ.get("QUEUE_LIMIT", "100"))  # tasks that may wait a
 FIRST_WAIT_SECONDS = float(os.environ.get("FIRST_WAIT_SECONDS", "0.1"))
 LONGEST_WAIT_SECONDS = float(os.environ.get("LONGEST_WAIT_SECONDS", "5"))
 
+
 def new_task(photo, operation):
     """A task as the queue carries it; its id tells it apart from every other, for good."""
     now = datetime.now(UTC).isoformat()
