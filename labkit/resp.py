@@ -1,11 +1,10 @@
-"""The Redis serialization protocol, RESP2 and RESP3: frames as they arrive, and a small blocking client.
+"""The Redis serialization protocol, RESP2 and RESP3: commands as bytes, and frames cut from a stream as they arrive.
 
 Source: the protocol description in the documentation of Valkey and of Redis ("RESP protocol description").
 The grader speaks it itself because its proxy must see each frame whole and pass it on byte for byte.
 """
 
 import re
-import socket
 from collections.abc import Generator
 from typing import NamedTuple
 
@@ -155,51 +154,3 @@ def encode(*args: str | bytes | int | float) -> bytes:
         data = arg if isinstance(arg, bytes) else str(arg).encode()
         parts.append(b"$%d\r\n%s\r\n" % (len(data), data))
     return b"".join(parts)
-
-
-class Connection:
-    """A blocking connection that sends one command at a time. Not shared between threads."""
-
-    def __init__(self, address: tuple[str, int] | str, *, seconds: float = 5) -> None:
-        """Connect to (host, port), or to a unix socket's path; `seconds` bounds each wait.
-
-        Raises:
-            OSError: nothing listens there.
-        """
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.settimeout(seconds)
-        self._frames: list[Frame] = []
-        self._reader = FrameReader()
-        try:
-            self._socket.connect(address)
-        except OSError:
-            self._socket.close()
-            raise
-
-    def call(self, *args: str | bytes | int | float) -> object:
-        """Send one command and return its reply.
-
-        Raises:
-            ReplyError: the server refused it.
-            OSError: the connection broke, or no reply came in time.
-        """
-        self._socket.sendall(encode(*args))
-        while not self._frames:
-            data = self._socket.recv(65536)
-            if not data:
-                raise ConnectionError("the broker closed the connection")
-            self._frames += [frame for frame in self._reader.feed(data) if not frame.push]
-        value = self._frames.pop(0).value
-        if isinstance(value, ReplyError):
-            raise value
-        return value
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def __enter__(self) -> "Connection":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -6,7 +6,6 @@ deadline.
 """
 
 import json
-import signal
 import uuid
 from itertools import product
 
@@ -228,12 +227,12 @@ def test_an_idle_worker_costs_little(scene):
 def test_a_worker_stops_when_asked(stage):
     """SIGTERM: the task in hand is finished, nothing is left behind"""
     idle = stage.scene("stopped while it waits")
-    idle.settings = QUICK
+    idle.settings = {"BLOCK_SECONDS": 0.2}
     alice = idle.start("worker.py", "alice")
     idle.wait_until(alice.has_looked, "the worker was to look for a task")
 
     busy = stage.scene("stopped in the middle of a task")
-    busy.settings = QUICK
+    busy.settings = {"BLOCK_SECONDS": 0.2}
     busy.work.hold()
     busy.push(3)
     bob = busy.start("worker.py", "bob")
@@ -260,12 +259,12 @@ def test_a_worker_stops_when_asked(stage):
     )
 
     ctrl_c = stage.scene("stopped with Ctrl-C in the middle of a task")
-    ctrl_c.settings = QUICK
+    ctrl_c.settings = {"BLOCK_SECONDS": 0.2}
     ctrl_c.work.hold()
     ctrl_c.push(1)
     carol = ctrl_c.start("worker.py", "carol")
     ctrl_c.wait_until(ctrl_c.at_work, "the worker was to begin")
-    carol.process.signal(signal.SIGINT)
+    carol.interrupt()
     ctrl_c.work.release()
     carol.wait_exit(question="What does Ctrl-C do to a worker in the middle of a task?")
     ctrl_c.expect(

@@ -7,6 +7,8 @@ import socket
 import urllib.parse
 from typing import Self
 
+from labkit.resp import ReplyError, encode
+
 ANSWER_WITHIN_SECONDS = 5.0
 
 
@@ -89,14 +91,10 @@ class Broker(abc.ABC):
         return f"{self.kind} {self.version} ({self.source}, port {self.port})"
 
 
-class ReplyError(Exception):
-    """The server answered with an error."""
-
-
 class Connection:
     """One connection that sends a command and waits for its reply.
 
-    The clients for Python take 200 to 270 ms to import; starting a server needs these forty lines of RESP.
+    The clients for Python take 200 to 270 ms to import; starting a server needs these few lines of RESP.
     https://valkey.io/topics/protocol/
     """
 
@@ -121,9 +119,7 @@ class Connection:
 
     def ask(self, *words: str | bytes | int):
         """Send one command, return its reply. ReplyError for an error, OSError if the connection ends."""
-        encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-        command = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
-        self._sock.sendall(b"*%d\r\n%s" % (len(words), command))
+        self._sock.sendall(encode(*words))
         return self._reply()
 
     def _reply(self):

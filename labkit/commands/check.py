@@ -20,6 +20,7 @@ from rich.text import Text
 from labkit.course import ROOT, Lab
 from labkit.grader.record import BadReplay, read_replay, replace
 from labkit.grader.schedule import INFRASTRUCTURE, NOT_RUN, PASSED, Check, Outcome
+from labkit.grader.words import counted
 from labkit.janitor import janitor, temporary_folder
 
 LOOK_EVERY_SECONDS = 0.3  # for a save, with --watch
@@ -42,10 +43,14 @@ class Request:
 
     @property
     def target(self) -> Path:
-        return self.results.resolve() if self.results else self.lab.state
+        if self.results:
+            return self.results.resolve()
+        return self.lab.state / "replay" if self.replay else self.lab.state
 
     @property
     def folder(self) -> Path:
+        if self.submission is None and self.replay:
+            return Path(read_replay(self.replay).get("submission", self.lab.folder))
         return (self.submission or self.lab.folder).resolve()
 
     @property
@@ -87,6 +92,9 @@ class Reporter:
         self.result: dict | None = None
         self.trouble = ""
         self.told = ""
+        self.waiting: dict[
+            str, list[Check]
+        ] = {}  # the checks that are not run, by the one that they wait for
 
     def pytest_lab_started(self, checks: list[Check]) -> None:
         self.titles = {check.id: check.title for check in checks}
@@ -102,10 +110,10 @@ class Reporter:
             points = ""
         if outcome.outcome == PASSED:
             self._line("✓", "green", check.title, points)
+        elif outcome.waits_for:
+            self.waiting.setdefault(outcome.waits_for, []).append(check)
         elif outcome.outcome == NOT_RUN:
-            waits_for = self.titles.get(outcome.waits_for, outcome.waits_for)
-            reason = outcome.message or f"not run until “{waits_for}” passes"
-            self._line("–", "dim", check.title, points, f"  {reason}")
+            self._line("–", "dim", check.title, points, f"  {outcome.message}")
         else:
             self._line("✗" if outcome.outcome != INFRASTRUCTURE else "!", "red", check.title, points)
             if (
@@ -152,6 +160,12 @@ class Reporter:
     def summary(self) -> None:
         """The last lines: points, what the owner should know, where to look on."""
         result = self.result
+        for waits_for, checks in self.waiting.items():
+            title = self.titles.get(waits_for, waits_for)
+            points = sum(check.points for check in checks)
+            self.console.print(
+                f"– {counted(len(checks), 'check')} ({counted(points, 'point')}) not run until “{title}” passes"
+            )
         for note in result["notes"]:
             self.console.print(Text(f"Note: {note}"))
         hidden = sum(check["hidden"] for check in result["checks"])

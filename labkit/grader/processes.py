@@ -71,6 +71,11 @@ class Process:
         self._history.add(self.name, STOPPED, detail="SIGTERM")
         self.signal(signal.SIGTERM)
 
+    def interrupt(self) -> None:
+        """SIGINT: what Ctrl-C in its terminal would send."""
+        self._history.add(self.name, STOPPED, detail="Ctrl-C")
+        self.signal(signal.SIGINT)
+
     def pause(self) -> None:
         self._history.add(self.name, PAUSED, detail="SIGSTOP")
         self.signal(signal.SIGSTOP, group=True)

@@ -80,10 +80,12 @@ def make(grading: "Grading", target: Path) -> dict:
 def _check(grading: "Grading", check, target: Path) -> dict:
     outcome = grading.outcomes[check.id]
     failure = ""
+    (target / f"failures/{check.id}.json").unlink(missing_ok=True)  # of an earlier run
     if outcome.outcome in (FAILED, TIMED_OUT):
         failure = f"failures/{check.id}.json"
         (target / "failures").mkdir(exist_ok=True)
-        kept = {"lab": grading.lab.number, "check": check.id, **outcome.schedule}
+        kept = {"lab": grading.lab.number, "check": check.id, "submission": str(grading.submission.source)}
+        kept |= outcome.schedule
         replace(target / failure, json.dumps(kept, indent=2) + "\n")
     return {
         "id": check.id,

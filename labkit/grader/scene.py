@@ -86,6 +86,10 @@ class Actor:
     def terminate(self) -> None:
         self.process.terminate()
 
+    def interrupt(self) -> None:
+        """SIGINT, as Ctrl-C sends it."""
+        self.process.interrupt()
+
     def pause(self) -> None:
         self.process.pause()
 
