@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labkit.grader import commands, story
+from labkit.grader import commands
 from labkit.grader.history import (
     BROKER_KILLED,
     BROKER_RESTARTED,
@@ -26,6 +26,7 @@ from labkit.grader.history import (
     WORK_STARTED,
     Event,
 )
+from labkit.grader.words import moment, names
 
 # The kinds of marks; each has a shape of its own.
 SEND, TAKE, AGAIN, ACK, ASIDE, BACK, PUSH = "send", "take", "again", "ack", "aside", "back", "push"
@@ -36,8 +37,6 @@ DONE, FAILED, CUT, OPEN = "done", "failed", "cut", "open"
 
 GRADER, BROKER = "grader", "broker"
 PUSHING = {"LPUSH", "RPUSH", "LPUSHX", "RPUSHX", "ZADD", "XADD"}
-REMOVING = {"LREM", "ZREM", "HDEL", "SREM", "XACK", "XDEL"}
-MOVING = {"LMOVE", "BLMOVE", "RPOPLPUSH", "BRPOPLPUSH"}
 SCRIPTS = {"EVAL", "EVALSHA", "FCALL"}
 DEAD_LETTERS = (":rejected", ":dead")  # how the keys end in which a task is set aside
 SHOWN_OF_ARGUMENT = 48
@@ -113,12 +112,8 @@ class Picture:
         done = Counter(bar.task for bar in self.bars if bar.ending == DONE)
         aside = {task for mark in self.marks if mark.kind == ASIDE and mark.answered for task in mark.tasks}
         words = {0: "", 1: "done", 2: "done twice"}
-        return {
-            task: "set aside"
-            if task in aside and not done[task]
-            else words.get(done[task], f"done {done[task]} times")
-            for task in sorted(sent)
-        }
+        fates = {task: words.get(done[task], f"done {done[task]} times") for task in sorted(sent)}
+        return {task: "set aside" if task in aside and not fate else fate for task, fate in fates.items()}
 
 
 def read(events: Iterable[Event], queue: str) -> Picture:
@@ -150,7 +145,7 @@ class _Reader:
             if event.what in (KILLED, BROKER_KILLED):
                 self._death(event, events[:position])
             else:
-                self._read[event.what](self, event)
+                self._read.get(event.what, _Reader._pass_over)(self, event)
         for command in self.pending.values():
             self._deed([command], None)
         for bar in self.bars.values():
@@ -166,7 +161,8 @@ class _Reader:
 
     def _lane(self, event: Event) -> None:
         who = GRADER if event.what == SENT else event.who
-        self.picture.lanes.setdefault(who, "")
+        runs = {GRADER: "sends tasks" if event.who == GRADER else "finds tasks", BROKER: "the server"}
+        self.picture.lanes.setdefault(who, runs.get(who, ""))
         if event.what == STARTED:
             self.picture.lanes[who] = Path(event.detail).name
             self.dead.discard(who)
@@ -188,16 +184,19 @@ class _Reader:
 
     def _sent(self, event: Event) -> None:
         marks = self.picture.marks
-        words = f"+{event.at:.3f} s  {story.names(event.tasks)} put into {self.queue} by the {event.who}"
+        words = f"+{event.at:.3f} s  {event.who}  {names(event.tasks)} put into {self.queue}"
         if marks and marks[-1].kind == SEND and (self._last_sender == event.who):
             before = marks.pop()
             words, event_at, tasks = f"{before.words}\n{words}", before.at, (*before.tasks, *event.tasks)
         else:
             event_at, tasks = event.at, event.tasks
         self._last_sender = event.who
-        marks.append(Mark(event_at, GRADER, SEND, words, tasks, _ranges(tasks)))
+        marks.append(Mark(event_at, GRADER, SEND, words, tasks, ranges(tasks)))
 
     _last_sender = ""
+
+    def _pass_over(self, event: Event) -> None:
+        """An event of a kind that has no picture yet."""
 
     def _started(self, event: Event) -> None:
         self._mark(event, START, f"started: python {Path(event.detail).name}")
@@ -220,10 +219,9 @@ class _Reader:
             self.outage = Span(BROKER, event.at, event.at)
             self.picture.outages.append(self.outage)
             return
-        words = story.moment(before, event.who)
-        self._mark(
-            event, KILL, f"killed (SIGKILL) {words}{point if point != f' ({words})' else ''}", label="SIGKILL"
-        )
+        words = moment(before, event.who)
+        point = "" if event.detail == words else point
+        self._mark(event, KILL, f"killed (SIGKILL) {words}{point}", label="SIGKILL")
         if life := self.lives.pop(event.who, None):
             life.ended = event.at
         self.dead.add(event.who)
@@ -302,8 +300,8 @@ class _Reader:
         first, when = together[0], reply or together[-1]
         named = tuple(dict.fromkeys(task for command in together for task in command.tasks))
         given = tuple(task for task in reply.tasks if task not in named) if reply else ()
-        text = "\n".join(map(spoken, together)) if len(together) == 1 else "MULTI … EXEC: " + " · ".join(
-            map(spoken, together))  # fmt: skip
+        text = " · ".join(map(spoken, together))
+        text = f"MULTI · {text} · EXEC" if len(together) > 1 else text
         if reply and reply.detail and reply.detail != "QUEUED":
             self._mark(when, ERROR, f"the broker refused: {reply.detail[:160]}", command=text)
             return
@@ -318,7 +316,7 @@ class _Reader:
         words = [self._describe(command, tasks, kind) for command in together]
         said = "; ".join(dict.fromkeys(filter(None, words))) or {PUSH: "sent a task"}.get(kind, "")
         said += "" if reply else ": never answered"
-        label = _ranges(tasks) if kind in (ASIDE, BACK, ACK) else ""
+        label = ranges(tasks) if kind in (ASIDE, BACK, ACK) else ""
         self._mark(when, kind, said, command=text, tasks=tasks, label=label, answered=reply is not None)
         if reply is not None:
             for task in tasks:
@@ -331,7 +329,7 @@ class _Reader:
         keys = {arg for command in together for arg in command.args if not arg.startswith("{")}
         if given and verbs & commands.TAKING:
             target = together[0].args[1:2]
-            return BACK if verbs & MOVING and target == (self.queue,) else TAKE
+            return BACK if verbs & commands.MOVING and target == (self.queue,) else TAKE
         if verbs & (PUSHING | SCRIPTS) and any(key.endswith(DEAD_LETTERS) for key in keys):
             pushes = verbs & PUSHING or named
             return ASIDE if pushes else ""
@@ -340,7 +338,7 @@ class _Reader:
             pushed_back = any(c.verb in PUSHING and c.tasks and c.args[:1] == (self.queue,) for c in together)
             if pushed_back:
                 return BACK if mine else PUSH
-            if verbs & REMOVING or (verbs & SCRIPTS and mine):
+            if verbs & commands.REMOVING_A_TASK or (verbs & SCRIPTS and mine):
                 return ACK
             return PUSH if verbs & (PUSHING | SCRIPTS) else ""
         carries = any(arg.startswith("{") for command in together for arg in command.args)
@@ -359,12 +357,11 @@ class _Reader:
     def _take(self, when: Event, tasks: tuple[int, ...], text: str, command: Event) -> None:
         self.taken.update(tasks)
         again = [task for task in tasks if self.taken[task] > 1]
-        words = "; ".join(
-            commands.describe(command.verb, command.args, task, reply=True) for task in tasks[:3]
-        )
+        said = (commands.describe(command.verb, command.args, task, reply=True) for task in tasks[:3])
+        words = "; ".join(said)
         if again:
-            words += f"\nhanded out again: {story.names(again)}"
-        self._mark(when, AGAIN if again else TAKE, words, command=text, tasks=tasks, label=_ranges(tasks))
+            words += f"\nhanded out again: {names(again)}"
+        self._mark(when, AGAIN if again else TAKE, words, command=text, tasks=tasks, label=ranges(tasks))
         for task in tasks:
             if task in again and task in self.origin:
                 self.picture.handovers.append(Handover(task, self.origin[task], (when.who, when.at)))
@@ -373,11 +370,11 @@ class _Reader:
             self.picture.hands.append(self.hands[when.who, task])
 
     def _note(self, command: Event, reply: Event | None) -> None:
-        said = (
-            ": no answer" if reply is None else ": nothing there" if reply.empty and command.blocking else ""
-        )
-        at = command.at if reply is None else reply.at
-        self.picture.quiet.append((command.who, at, f"{spoken(command)}{said}"))
+        if reply is None:
+            self.picture.quiet.append((command.who, command.at, f"{spoken(command)}: no answer"))
+        else:
+            said = ": nothing there" if reply.empty and command.blocking else ""
+            self.picture.quiet.append((command.who, reply.at, f"{spoken(command)}{said}"))
 
     _read = {  # noqa: RUF012
         SENT: _sent, STARTED: _started, EXITED: _exited, STOPPED: _stopped, PAUSED: _paused, RESUMED: _resumed,
@@ -392,7 +389,7 @@ def spoken(command: Event) -> str:
     return " ".join([command.verb, *parts])[:160]
 
 
-def _ranges(tasks: tuple[int, ...]) -> str:
+def ranges(tasks: tuple[int, ...]) -> str:
     """Task numbers, short: 1-14, 16."""
     parts: list[list[int]] = []
     for task in sorted(set(tasks)):
@@ -409,9 +406,8 @@ def _rows(bars: list[Bar]) -> None:
     busy: dict[str, list[float]] = {}
     for bar in bars:
         rows = busy.setdefault(bar.lane, [])
-        row = next(
-            (row for row, until in enumerate(rows) if until <= bar.began), min(len(rows), MOST_ROWS - 1)
-        )
+        free = (row for row, until in enumerate(rows) if until <= bar.began)
+        row = next(free, min(len(rows), MOST_ROWS - 1))
         rows.extend([0.0] * (row + 1 - len(rows)))
         bar.row, rows[row] = row, bar.ended
 

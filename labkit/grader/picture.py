@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from labkit.grader import marks, story
+from labkit.grader import marks
 from labkit.grader.marks import (
     ACK,
     AGAIN,
@@ -38,14 +38,11 @@ from labkit.grader.marks import (
     Mark,
     Picture,
 )
+from labkit.grader.words import clean
 
 CSS = Path(__file__).with_name("picture.css")
-NAMES, RIGHT, TOP, AXIS = (
-    118,
-    30,
-    14,
-    34,
-)  # room in pixels: names at the left, the right edge, above, time below
+# Room in pixels: for the names at the left, at the right edge, above, and for the seconds below.
+NAMES, RIGHT, TOP, AXIS = 146, 30, 14, 34
 LANE, ROW, BAR = 64, 34, 28  # heights of a lane, of a further row of bars in it, of a bar
 LONGEST_WAIT = 0.15  # of the width: what a stretch without events may take
 TORN = 0.15  # of the scene: a shorter wait is shortened without a tear
@@ -71,26 +68,17 @@ SHAPES = {
     ERROR: ("M0-10 10 8H-10Z", "M0-3V2M0 4.6V5.4"),
 }
 SHAPES[DOWN] = SHAPES[KILL]
-HALF = {
-    START: 6,
-    EXIT: 5,
-    TAKE: 11,
-    PAUSE: 9,
-    RESUME: 10,
-}  # half of the width that a mark needs; otherwise 12
+OVER = '<path class="on" d="{}"/>'
+HALF = {START: 6, EXIT: 5, TAKE: 11, PAUSE: 9, RESUME: 10}  # half of a mark's width; otherwise 12
 BESIDE = {KILL, DOWN, UP, CRASH, TERM, PAUSE}  # their label stands to the right of them
 WORDS = {
     TAKE: "takes a task", AGAIN: "takes a task that was handed out before", ACK: "acknowledges",
-    ASIDE: "sets aside", BACK: "puts back into the queue", PUSH: "puts in a task", KILL: "killed (SIGKILL)",
+    ASIDE: "sets aside", BACK: "puts back into the queue", PUSH: "sends a task", KILL: "killed (SIGKILL)",
     TERM: "asked to stop (SIGTERM)", PAUSE: "paused", RESUME: "goes on", START: "starts", EXIT: "ends",
     CRASH: "ends with an error", DOWN: "broker killed", UP: "broker restarted", ERROR: "the broker refuses",
 }  # fmt: skip
-BAR_WORDS = {
-    DONE: "work, finished",
-    FAILED: "work that failed",
-    CUT: "work cut off",
-    OPEN: "work not finished yet",
-}
+BAR_WORDS = {DONE: "work, finished", FAILED: "work that failed", CUT: "work cut off", OPEN: "still at work"}
+STEPS = ("10", "5", "2", "1", "0.5", "0.2", "0.1", "0.05", "0.02", "0.01")  # seconds, on the axis
 
 
 @dataclass(frozen=True)
@@ -132,10 +120,8 @@ class Drawing:
 
     def __init__(self, picture: Picture, width: float) -> None:
         self.picture = picture
-        order = [marks.GRADER, marks.BROKER]
-        self.names = sorted(
-            picture.lanes, key=lambda name: order.index(name) if name in order else len(order)
-        )
+        rank = {marks.GRADER: 0, marks.BROKER: 1}
+        self.names = sorted(picture.lanes, key=lambda name: rank.get(name, 2))
         knots = sorted(_knots(picture), key=lambda knot: (knot.at, knot.rank))
         places, stretch, longest = _spread(knots, width - NAMES - RIGHT)
         self.x: dict[tuple[int, bool], float] = {}  # of a mark; of a bar's beginning (False) and end (True)
@@ -151,8 +137,11 @@ class Drawing:
             self.top[name] = (y, LANE + rows * ROW)
             self.middle[name] = y + LANE / 2 + 3
             y += LANE + rows * ROW
-        self.bottom = y
-        self.height = y + AXIS
+        self.from_below = {
+            each.goal for each in picture.handovers if self.middle[each.origin[0]] > self.middle[each.goal[0]]
+        }
+        self.bottom = y + 4
+        self.height = self.bottom + AXIS
 
     def parts(self) -> Iterator[str]:
         """The SVG elements, from the back to the front."""
@@ -172,13 +161,11 @@ class Drawing:
             top, height = self.top[name]
             if position % 2 == 0:
                 yield f'<rect class="lane" x="0" y="{top:g}" width="{self.width:.0f}" height="{height:g}"/>'
-            runs = {marks.GRADER: "sends tasks", marks.BROKER: "the server"}.get(name) or self.picture.lanes[
-                name
-            ]
-            y = self.middle[name]
-            yield f'<text class="name" x="12" y="{y + (-2 if runs else 5):g}">{_text(_short(name, 12))}{_title(name)}</text>'
+            runs, y = self.picture.lanes[name], self.middle[name]
+            shown = _text(_short(name, 15)) + _title(name)
+            yield f'<text class="name" x="12" y="{y + (-2 if runs else 5):g}">{shown}</text>'
             if runs:
-                yield f'<text class="runs" x="12" y="{y + 15:g}">{_text(_short(runs, 14))}</text>'
+                yield f'<text class="runs" x="12" y="{y + 15:g}">{_text(_short(runs, 20))}</text>'
 
     def _axis(self) -> Iterator[str]:
         yield f'<path class="axis" d="M{NAMES} {self.bottom:g}H{self.width - 8:.0f}"/>'
@@ -226,11 +213,8 @@ class Drawing:
         for lane, ticks in lanes.items():
             y = self.middle[lane]
             for x, quiet in ticks:
-                said = [
-                    f"{number} × {each}" if number > 1 else each
-                    for each, number in Counter(quiet).most_common(4)
-                ]
-                words = "\n".join([lane, *said])
+                often = Counter(quiet).most_common(4)
+                words = "\n".join([lane, *(f"{n} × {each}" if n > 1 else each for each, n in often)])
                 yield f'<path class="tick" d="M{x:.1f} {y - 5:g}v10">{_title(words)}</path>'
 
     def _bar(self, bar: Bar) -> str:
@@ -249,9 +233,12 @@ class Drawing:
         said = f"{bar.lane}: {BAR_WORDS[bar.ending]} on task {number}\nfrom {bar.began:.3f} s, {until}"
         if bar.detail:
             said += f"\n{bar.detail[:160]}"
+        middle = (x0 + x1) / 2
+        if words != number:  # in a long bar the words stand at the left, where nothing covers them
+            middle = min(middle, x0 + 12 + len(words) * LETTER / 2)
         return (
             f'<g class="bar {bar.ending}">{_title(said)}<path d="{shape}"/>'
-            f'<text x="{(x0 + x1) / 2:.1f}" y="{y + BAR / 2 + 5.5:g}">{words}</text></g>'
+            f'<text x="{middle:.1f}" y="{y + BAR / 2 + 5.5:g}">{words}</text></g>'
         )
 
     def _tears(self) -> Iterator[str]:
@@ -274,7 +261,10 @@ class Drawing:
                 down = 1 if y1 > y0 else -1
                 bend = max(20.0, min(70.0, (x1 - x0) / 2))
                 start = f"M{x0:.1f} {y0 + 13 * down:g}"
-                curve = f"C{x0 + bend:.1f} {y0 + 45 * down:g} {x1 - bend:.1f} {y1 - 45 * down:g} {x1:.1f} {y1 - 13 * down:g}"
+                curve = (
+                    f"C{x0 + bend:.1f} {y0 + 45 * down:g} {x1 - bend:.1f} {y1 - 45 * down:g} "
+                    f"{x1:.1f} {y1 - 13 * down:g}"
+                )
             words = f"task {each.task} goes from {lane0} to {lane1}"
             yield f'<path class="handover" d="{start}{curve}">{_title(words)}</path>'
 
@@ -298,7 +288,9 @@ class Drawing:
         if mark.label and mark.kind in BESIDE:
             label = f'<text class="beside" x="15" y="5">{_text(mark.label)}</text>'
         elif mark.label:
-            label = f'<text class="above" x="0" y="-16">{_text(_short(mark.label, 9))}</text>'
+            low = mark.kind == AGAIN and (mark.lane, mark.at) not in self.from_below
+            y_label = 27 if low else -16  # away from the line that comes in
+            label = f'<text class="above" x="0" y="{y_label}">{_text(_short(mark.label, 9))}</text>'
         hollow = "" if mark.answered else " unanswered"
         return (
             f'<g class="mark {mark.kind}{hollow}" transform="translate({x:.1f} {y:g})">'
@@ -322,9 +314,8 @@ def _knots(picture: Picture) -> Iterator[_Knot]:
             half = right = _pill(mark.label) / 2 + 2
         elif mark.kind in BESIDE:
             right = 18 + len(mark.label) * SMALL
-        yield _Knot(
-            mark.at, mark.lane, id(mark), half, right, rank=2 if mark.kind in (KILL, EXIT, CRASH) else 0
-        )
+        rank = 2 if mark.kind in (KILL, EXIT, CRASH) else 0
+        yield _Knot(mark.at, mark.lane, id(mark), half, right, rank=rank)
     for bar in picture.bars:
         room = 18 + len(str(bar.task)) * LETTER
         if bar.ending in (CUT, OPEN) or bar.again:
@@ -382,28 +373,16 @@ def _scale(knots: list[_Knot], places: list[float], stretch: float, longest: flo
 
 def _ticks(scale: Scale, end: float) -> Iterator[tuple[float, str]]:
     """Places on the time axis and what to write there: round seconds first, finer ones where there is room."""
-    taken = [x for x, _ in scale.torn]
-    for step, digits in (
-        (10, 0),
-        (5, 0),
-        (2, 0),
-        (1, 0),
-        (0.5, 1),
-        (0.2, 1),
-        (0.1, 1),
-        (0.05, 2),
-        (0.02, 2),
-        (0.01, 2),
-    ):
-        if end / step > 2000:
+    room = {x: 26 for x, _ in scale.torn}  # what each place keeps free around it
+    for step in STEPS:
+        digits = len(step.partition(".")[2])
+        if end / float(step) > 2000:
             continue
-        for number in range(int(end / step + 1e-9) + 1):
-            x = scale(number * step)
-            if all(
-                abs(x - other) > (LABELS_APART if other not in dict(scale.torn) else 26) for other in taken
-            ):
-                taken.append(x)
-                yield x, f"{number * step:.{digits}f}"
+        for number in range(int(end / float(step) + 1e-9) + 1):
+            x = scale(number * float(step))
+            if all(abs(x - other) > free for other, free in room.items()):
+                room[x] = LABELS_APART
+                yield x, f"{number * float(step):.{digits}f}"
 
 
 # ---- text -------------------------------------------------------------------------------------------------------
@@ -411,7 +390,7 @@ def _ticks(scale: Scale, end: float) -> Iterator[tuple[float, str]]:
 
 def _text(words: str) -> str:
     """Words of a submission, safe within an element or a quoted attribute."""
-    return escape(story.clean(words))
+    return escape(clean(words))
 
 
 def _title(words: str) -> str:
@@ -432,9 +411,7 @@ def _pill(label: str) -> float:
 def defs() -> str:
     """The shapes and hatchings, which a page has once."""
     shapes = "".join(
-        f'<g id="mark-{kind}"><path d="{shape}"/>'
-        + (f'<path class="on" d="{over}"/>' if over else "")
-        + "</g>"
+        f'<g id="mark-{kind}"><path d="{shape}"/>{over and OVER.format(over)}</g>'
         for kind, (shape, over) in SHAPES.items()
     )
     return (
@@ -454,7 +431,8 @@ def sample(kind: str) -> str:
         right = "l-5 6 5 6-5 6 5 6" if kind == CUT else "v24"
         return f'<g class="bar {kind}"><path d="M-19-12h38{right}h-38Z"/><text x="0" y="5.5">7</text></g>'
     if kind == SEND:
-        return '<g class="mark send"><rect x="-14" y="-13" width="28" height="26" rx="13"/><text x="0" y="5">7</text></g>'
+        pill = '<rect x="-14" y="-13" width="28" height="26" rx="13"/>'
+        return f'<g class="mark send">{pill}<text x="0" y="5">7</text></g>'
     return f'<g class="mark {kind}"><use href="#mark-{kind}"/></g>'
 
 
@@ -530,9 +508,7 @@ def style(*, alone: bool = False) -> str:
     rules = CSS.read_text()
     if alone:
         return f"{_colored(rules, LIGHT)}@media (prefers-color-scheme: dark) {{\n{_colored(rules, DARK)}}}\n"
-    light, dark = (
-        "".join(f"--{name}:{color};" for name, color in palette.items()) for palette in (LIGHT, DARK)
-    )
+    light, dark = ("".join(f"--{name}:{color};" for name, color in each.items()) for each in (LIGHT, DARK))
     return f":root{{{light}}}\n@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n{rules}"
 
 

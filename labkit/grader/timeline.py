@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from labkit import course
-from labkit.grader import marks, picture, story
+from labkit.grader import marks, picture
 from labkit.grader.history import BROKER_KILLED, KILLED, History
+from labkit.grader.words import clean
 
 if TYPE_CHECKING:
     from labkit.grader.plugin import Grading
@@ -30,18 +31,18 @@ WIDTH = 1200  # of a picture, in pixels; the page scales it
 SHOWN_AT_ONCE = 3  # scenes of one check; the others are folded away
 MOST_CHARACTERS = 480_000  # of all pictures: no more are drawn after that, except those that a story tells of
 LONGEST_STORY = 20_000
-MOST_CHIPS = 24
+# What can become of a task, with its style; whatever else (done twice, …) has the style of a redelivery.
+FATES = {"done": "done", "set aside": "aside", "lost": "gone", "waiting": "gone", "not done": ""}
+README_TITLE = "A worker is killed at its task, and another one does it"
 SIGNS = {"passed": "✓", "failed": "✗", "timed out": "⧗", "not run": "–", "infrastructure": "!"}
-LEGEND = (
-    (picture.SEND, "tasks go in (their numbers)"),
-    *((kind, picture.WORDS[kind]) for kind in (picture.TAKE, picture.AGAIN)),
-    *picture.BAR_WORDS.items(),
-    *((kind, picture.WORDS[kind]) for kind in (picture.ACK, picture.ASIDE, picture.BACK, picture.PUSH)),
-    *(
-        (kind, picture.WORDS[kind])
-        for kind in (picture.KILL, picture.TERM, picture.CRASH, picture.UP, picture.ERROR)
-    ),
-)
+LEGEND = {
+    picture.SEND: "tasks go in (their numbers)",
+    **{kind: picture.WORDS[kind] for kind in (picture.TAKE, picture.AGAIN)},
+    **picture.BAR_WORDS,
+    **{kind: picture.WORDS[kind] for kind in (picture.ACK, picture.ASIDE, picture.BACK, picture.PUSH)},
+    **{kind: picture.WORDS[kind] for kind in (picture.KILL, picture.TERM, picture.CRASH)},
+    **{kind: picture.WORDS[kind] for kind in (picture.UP, picture.ERROR)},
+}
 
 
 class Played(Protocol):
@@ -59,7 +60,10 @@ def svg(scene: Played, *, title: str = "", queue: str = "", width: int = 900) ->
 def page(grading: "Grading", result: dict) -> str:
     """The whole page. `result` is the native record of the run."""
     css, script = picture.style() + CSS.read_text(), SCRIPT.read_text()
-    policy = f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
     room = _Room(MOST_CHARACTERS)
     body = [_header(grading, result), _legend()]
     body += [_check(grading, check, room) for check in grading.checks if check.id in grading.outcomes]
@@ -105,9 +109,8 @@ def _header(grading: "Grading", result: dict) -> str:
         "took": f"{result['seconds']:.1f} s",
         "started": result["started"].replace("T", " ").replace("+00:00", " UTC"),
     }
-    rows = "".join(
-        f"<div><dt>{name}</dt><dd>{_text(str(value))}</dd></div>" for name, value in facts.items() if value
-    )
+    shown = {name: _text(str(value)) for name, value in facts.items() if value}
+    rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in shown.items())
     notes = "".join(f"<li>{_text(note)}</li>" for note in result["notes"])
     listed = f'<ul class="notes">{notes}</ul>' if notes else ""
     return (
@@ -120,15 +123,15 @@ def _legend() -> str:
     items = "".join(
         f'<li><svg viewBox="-24 -16 48 32" width="48" height="32" aria-hidden="true">{picture.sample(kind)}</svg>'
         f"{words}</li>"
-        for kind, words in LEGEND
+        for kind, words in LEGEND.items()
     )
     return (
         '<details class="legend" id="how-to-read" open><summary>How to read the pictures</summary>'
-        "<p>A row is a process, and time runs to the right. A box is the work on the task with that number; a light band "
-        "behind it lasts as long as the task is in this process's hands. Small ticks are commands that moved no task: "
-        "heartbeats, looks into an empty queue. A dashed line follows a task that is handed out a second time. Busy "
-        "moments are stretched, and a torn strip shortens a wait; the axis tells the seconds. Point at anything to read "
-        "the command.</p>"
+        "<p>A row is a process, and time runs to the right. A box is the work on the task with that number; "
+        "a light band behind it lasts as long as the task is in this process's hands. Small ticks are commands "
+        "that moved no task: heartbeats, looks into an empty queue. A dashed line follows a task that is "
+        "handed out a second time. Busy moments are stretched, and a torn strip shortens a wait; the axis "
+        "tells the seconds. Point at anything to read the command.</p>"
         f"<ul>{items}</ul></details>"
     )
 
@@ -146,9 +149,10 @@ def _check(grading: "Grading", check: "Check", room: _Room) -> str:
     opened = " open" if kind in ("failed", "timed-out", "infrastructure") else ""
     name = "hidden" if check.hidden else outcome.outcome
     return (
-        f'<details class="check {kind}" id="{escape(check.id)}"{opened}>\n'
-        f'<summary><span class="sign" aria-hidden="true">{SIGNS.get(name, "?")}</span> <span class="title">{title}</span> '
-        f'<span class="outcome">{name}</span> <span class="points">{won}</span></summary>\n'
+        f'<details class="check {kind}" id="{_text(check.id)}"{opened}>\n'
+        f'<summary><span class="sign" aria-hidden="true">{SIGNS.get(name, "?")}</span> '
+        f'<span class="title">{title}</span> <span class="outcome">{name}</span> '
+        f'<span class="points">{won}</span></summary>\n'
         f"{inside}\n</details>"
     )
 
@@ -158,7 +162,7 @@ def _inside(grading: "Grading", check: "Check", outcome: "Outcome", room: _Room)
     if outcome.waits_for:
         other = next((each for each in grading.checks if each.id == outcome.waits_for), None)
         title = _text(other.title if other else outcome.waits_for)
-        parts.append(f'<p>Not run until this passes: <a href="#{escape(outcome.waits_for)}">{title}</a></p>')
+        parts.append(f'<p>Not run until this passes: <a href="#{_text(outcome.waits_for)}">{title}</a></p>')
     facts = [f"{number} {_text(what)} tried" for what, number in outcome.facts.items()]
     if facts:
         tried = ", ".join(facts)
@@ -171,9 +175,8 @@ def _inside(grading: "Grading", check: "Check", outcome: "Outcome", room: _Room)
     parts += drawn[:SHOWN_AT_ONCE]
     if more := drawn[SHOWN_AT_ONCE:]:
         word = "scene" if len(more) == 1 else "scenes"
-        parts.append(
-            f'<details class="more"><summary>{len(more)} more {word}</summary>\n{"".join(more)}</details>'
-        )
+        summary = f"<summary>{len(more)} more {word}</summary>"
+        parts.append(f'<details class="more">{summary}\n{"".join(more)}</details>')
     if not scenes and not outcome.waits_for and not outcome.message:
         parts.append("<p>No scene of it was kept.</p>")
     return "\n".join(parts)
@@ -211,9 +214,8 @@ def _scene(scene: Played, told: bool, outcome: "Outcome") -> str:
     said = "the scene that the story tells" if told and len(outcome.scenes) > 1 else ""
     caption = f"<figcaption><b>{_text(title)}</b>" if title else "<figcaption>"
     caption += f' <span class="told">{said}</span>' if said else ""
-    caption += (
-        f' <span class="seconds">{drawn.end:.1f} s</span>' + _chips(scene, drawn, outcome) + "</figcaption>"
-    )
+    caption += f' <span class="seconds">{drawn.end:.1f} s</span>'
+    caption += _chips(scene, drawn, outcome) + "</figcaption>"
     note = f"<p>{drawn.left_out} steps in the middle are left out.</p>" if drawn.left_out else ""
     if not drawn.lanes:
         return f"<figure>{caption}<p>Nothing happened in this scene.</p></figure>\n"
@@ -228,32 +230,29 @@ def _scene(scene: Played, told: bool, outcome: "Outcome") -> str:
 def _chips(scene: Played, drawn: marks.Picture, outcome: "Outcome") -> str:
     """What became of each task, as far as the history tells."""
     fates = drawn.fates()
-    if not fates or len(fates) > MOST_CHIPS or outcome.outcome == "infrastructure":
+    if not fates or outcome.outcome == "infrastructure":
         return ""
-    counts = scene.final_counts()
     undone = [task for task, fate in fates.items() if not fate]
-    word = "not done"
-    if outcome.outcome != "passed" and counts:
-        word = (
-            "lost"
-            if counts["lost"] == len(undone)
-            else "waiting"
-            if counts["waiting"] == len(undone)
-            else word
-        )
-    fates |= dict.fromkeys(undone, word)
+    fates |= dict.fromkeys(undone, "not done")
+    if outcome.outcome == "passed":  # what the check has set up so needs no name that alarms
+        fates = {task: fate if fate in FATES else f"{fate} (allowed)" for task, fate in fates.items()}
+    else:
+        counts = scene.final_counts()
+        for word in ("lost", "waiting"):
+            if undone and counts.get(word) == len(undone):
+                fates |= dict.fromkeys(undone, word)
     groups: dict[str, list[int]] = {}
     for task, fate in fates.items():
         groups.setdefault(fate, []).append(task)
-    chips = "".join(
-        f'<li class="fate {fate.split()[0]}{len(fate.split())}">{_text(story.names(tasks))} <b>{fate}</b></li>'
-        for fate, tasks in groups.items()
-    )
+    chips = ""
+    for fate, tasks in groups.items():
+        noun = "task" if len(tasks) == 1 else "tasks"
+        chips += f'<li class="fate {FATES.get(fate, "again")}">{noun} {marks.ranges(tuple(tasks))} <b>{fate}</b></li>'
     return f'<ul class="fates">{chips}</ul>'
 
 
 def _text(words: str) -> str:
-    return escape(story.clean(words))
+    return escape(clean(words))
 
 
 def _hash(text: str) -> str:
@@ -292,9 +291,7 @@ def main() -> None:
     target = parser.parse_args().file
     lab = course.lab(3)
     with Run(lab, read(lab, lab.solution)) as run:
-        drawn = svg(
-            rescue(Stage(run, "picture")), title="A worker is killed at its task, and another one does it"
-        )
+        drawn = svg(rescue(Stage(run, "picture")), title=README_TITLE)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(drawn, encoding="utf-8")
 

@@ -566,12 +566,11 @@ class Stage:
 
 @pytest.fixture
 def middle(tmp_path):
-    temporary = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
-    stage = Stage(tmp_path, temporary)
-    yield stage
-    stage.process.kill()
-    stage.process.communicate()
-    shutil.rmtree(temporary, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as temporary:
+        stage = Stage(tmp_path, Path(temporary))
+        yield stage
+        stage.process.kill()
+        stage.process.communicate()
 
 
 needs_proc = pytest.mark.skipif(
