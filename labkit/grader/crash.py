@@ -73,7 +73,7 @@ class Fault:
         if self.point.verb == WORK:
             self._strike_at_work(within)
         else:
-            self.scene.history.wait_until(self.struck.is_set, within)
+            self.struck.wait(within)
         return self.struck.is_set()
 
     def _strike_at_work(self, within: float) -> None:

@@ -23,6 +23,8 @@ WORK_STARTED, WORK_FINISHED, WORK_FAILED = "work started", "work finished", "wor
 BROKER_KILLED, BROKER_RESTARTED = "broker killed", "broker restarted"
 SENT = "sent"
 
+OFTEN_SECONDS, SELDOM_SECONDS = 0.02, 0.05  # between two looks at a condition that is waited for
+
 
 @dataclass(frozen=True)
 class Event:
@@ -80,16 +82,20 @@ class History:
         return iter(self.events())
 
     def wait_until(self, condition: Callable[[], object], within: float) -> object:
-        """Wait until `condition()` is true, looking again after each event; return its value, or None in the end.
+        """Wait until `condition()` is true, looking again after events; return its value, or None in the end.
 
-        It is also tried every 50 ms, for what changes without an event (a key that expires).
+        It is looked at no more often than every 20 ms, since many scenes are played at once, and no less often than
+        every 50 ms, for what changes without an event (a key that expires).
         """
         deadline = time.monotonic() + within
         while True:
+            seen = len(self._events)
             if value := condition():
                 return value
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
+            time.sleep(min(left, OFTEN_SECONDS))
             with self._changed:
-                self._changed.wait(min(left, 0.05))
+                if len(self._events) == seen:
+                    self._changed.wait(max(0, min(left, SELDOM_SECONDS) - OFTEN_SECONDS))

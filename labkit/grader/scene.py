@@ -391,9 +391,7 @@ class Scene:
     def _all_done(self) -> bool:
         finished = {n for e in self.history.events(WORK_FINISHED) for n in e.tasks}
         sent = {n for e in self.history.events(SENT) for n in e.tasks}
-        if not sent <= finished and not sent <= finished | self.dead():
-            return False
-        return not self.where()
+        return (sent <= finished or sent <= finished | self.dead()) and not self.where()
 
     def _at_rest(self, quiet: float) -> bool:
         """Whether nothing has moved for `quiet` seconds, nobody is at work, and a worker has looked in vain since.

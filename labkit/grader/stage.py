@@ -13,7 +13,7 @@ from labkit.grader.run import Run
 from labkit.grader.scene import Actor, Scene
 
 Case = TypeVar("Case")
-SCENES_AT_ONCE = 8
+SCENES_AT_ONCE = 12
 
 
 class Stage:
