@@ -93,7 +93,7 @@ def test_producers_never_pass_the_limit(stage):
 
 @pytest.mark.check(points=3, after="the_producer_queues_tasks", todo=2)
 def test_a_producer_waits_while_the_queue_is_full(scene):
-    """A producer waits while the queue is full, and goes on when there is room"""
+    """A producer waits while the queue is full, then goes on"""
     scene.settings = {"QUEUE_LIMIT": 2, "FIRST_WAIT_SECONDS": 0.005, "LONGEST_WAIT_SECONDS": 1}
     scene.push(2)
     producer = scene.start("producer.py", "--count", "3")

@@ -16,10 +16,11 @@ from labkit.demo.script import Script, Step
 from labkit.demo.signals import Signals
 from labkit.demo.stage import NOT_SEEN, NOTE, SAY, SEEN, Stage
 from labkit.grader import story
+from labkit.grader.actor import Actor
 from labkit.grader.failure import CheckFailed
 from labkit.grader.history import EXITED, WORK_FINISHED, WORK_STARTED
 from labkit.grader.processes import exit_words
-from labkit.grader.scene import Actor, Scene
+from labkit.grader.scene import Scene
 from labkit.grader.verdict import Verdict
 
 FRAME_SECONDS = 0.1

@@ -11,7 +11,8 @@ from labkit.grader.history import COMMAND, WORK_STARTED
 from labkit.grader.proxy import AFTER, BEFORE, Command, Cut, Lane
 
 if TYPE_CHECKING:
-    from labkit.grader.scene import Actor, Scene
+    from labkit.grader.actor import Actor
+    from labkit.grader.scene import Scene
 
 WORK = "work"
 

@@ -78,6 +78,20 @@ class History:
             events = list(self._events)
         return [e for e in events if (what is None or e.what == what) and (who is None or e.who == who)]
 
+    def tasks(self, what: str) -> set[int]:
+        """The tasks to which this has happened, by number."""
+        return {number for event in self.events(what) for number in event.tasks}
+
+    def at_work(self) -> set[str]:
+        """Who is at work just now."""
+        working: set[str] = set()
+        for event in self.events():
+            if event.what == WORK_STARTED:
+                working.add(event.who)
+            elif event.what in (WORK_FINISHED, WORK_FAILED, EXITED, KILLED):
+                working.discard(event.who)
+        return working
+
     def __iter__(self) -> Iterator[Event]:
         return iter(self.events())
 

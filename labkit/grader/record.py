@@ -44,8 +44,8 @@ def write(grading: "Grading", folder: str | None) -> dict:
     target = Path(folder) if folder else grading.lab.state
     target.mkdir(parents=True, exist_ok=True)
     result = make(grading, target)
-    replace(target / "timeline.html", timeline.page(grading, result))
     replace(target / "result.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    replace(target / "timeline.html", timeline.page(grading, result))
     return result
 
 

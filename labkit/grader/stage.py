@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from labkit.grader import story
+from labkit.grader.actor import Actor
 from labkit.grader.crash import WORK, Fault, Point, points_of
 from labkit.grader.failure import CheckFailed
 from labkit.grader.run import Run
-from labkit.grader.scene import Actor, Scene
+from labkit.grader.scene import Scene
 
 Case = TypeVar("Case")
 SCENES_AT_ONCE = 12

@@ -13,7 +13,8 @@ from labkit.grader.verdict import Verdict
 from labkit.grader.words import clean, counted, moment, names
 
 if TYPE_CHECKING:
-    from labkit.grader.scene import Actor, Scene
+    from labkit.grader.actor import Actor
+    from labkit.grader.scene import Scene
 
 BUSY = 0.6  # of the moment that we look, running or ready to run: a process that computes and does not wait
 STILL_SECONDS = 2.0  # who has not looked for a task for so long, and is at the same line, stands still

@@ -65,11 +65,15 @@ class Tasks:
                         found[number] = None
         return tuple(found)
 
+    def called_by_students(self, key: str) -> str:
+        """A key of the scene as a student knows it, with the lab's own name for the queue."""
+        return key.replace(self.queue, self.called)
+
     def shown(self, argument: bytes) -> str:
         """An argument as a story shows it: a task by its number, the queue by the lab's name for it."""
         if number := self._by_body.get(argument):
             return f"‹task {number}›"
-        text = argument[:400].decode("utf-8", "backslashreplace").replace(self.queue, self.called)
+        text = self.called_by_students(argument[:400].decode("utf-8", "backslashreplace"))
         text = " ".join(text.split())
         return text if text.isprintable() else repr(text)[1:-1]
 

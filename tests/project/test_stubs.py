@@ -1,6 +1,7 @@
 """What a student gets in labs/ is the solution with the bodies of its TODO functions taken out."""
 
 import ast
+import os
 
 import pytest
 
@@ -11,6 +12,7 @@ EXTRA_FOLDERS = {"wild"}
 each_lab = pytest.mark.parametrize("lab", labs(), ids=lambda lab: lab.slug)
 
 
+@pytest.mark.skipif("CI" not in os.environ, reason="labs/ may hold a student's work; CI compares every byte")
 @each_lab
 def test_labs_holds_what_the_solutions_make(lab):
     for name, content in originals(lab).items():
@@ -31,8 +33,13 @@ def test_stub_and_solution_differ_only_in_the_bodies_of_todo_functions(lab):
             gaps = {todo.function: todo.number for todo in lab.todos if f"{todo.module}.py" == name}
             stub, solution = (folder.joinpath(name).read_text() for folder in (lab.folder, lab.solution))
             assert without_bodies(stub, gaps) == without_bodies(solution, gaps), name
-            for function, number in gaps.items():
-                assert f"TODO {number}: " in ast.unparse(function_called(function, stub).body[-1]), function
+
+
+@each_lab
+def test_every_todo_is_a_gap_that_says_its_number(lab):
+    for todo in lab.todos:
+        stub = originals(lab)[f"{todo.module}.py"].decode()
+        assert f"TODO {todo.number}: " in ast.unparse(function_called(todo.function, stub).body[-1]), todo
 
 
 @each_lab

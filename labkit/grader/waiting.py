@@ -1,0 +1,146 @@
+"""The half of a scene that waits and judges: for events, with deadlines, and with a story when they do not come."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from labkit.grader import story
+from labkit.grader.actor import PATIENCE_SECONDS, Actor
+from labkit.grader.failure import CheckFailed, CheckTimedOut, InfrastructureError
+from labkit.grader.history import COMMAND, REPLY, SENT, WORK_FINISHED, WORK_STARTED, History
+from labkit.grader.holdings import Holdings
+from labkit.grader.ledger import WorkControl
+from labkit.grader.tasks import Task
+from labkit.grader.verdict import Verdict, judge
+from labkit.grader.words import names
+
+if TYPE_CHECKING:
+    from labkit.grader.run import Run
+
+
+class Waiting:
+    """What a check calls to wait for its scene, and to say that it is not as it should be."""
+
+    run: "Run"
+    history: History
+    holdings: Holdings
+    work: WorkControl
+    actors: list[Actor]
+    schedule: dict
+
+    def verdict(self) -> Verdict:
+        """What has become of each task that was sent."""
+        return judge(
+            self.history, sorted(self.history.tasks(SENT)), self.holdings.where(), self.holdings.dead()
+        )
+
+    def wait(self, condition: Callable[[], object], within: float = PATIENCE_SECONDS) -> object:
+        """Wait until the condition is true and return its value; None in the end. Judges nothing."""
+        return self.history.wait_until(condition, within)
+
+    def wait_until(self, condition: Callable[[], object], expected: str, *, within: float = PATIENCE_SECONDS,
+                   question: str = "", task: int | None = 0) -> object:  # fmt: skip
+        """Wait until the condition is true and return its value; fail with a story when it is not, in time.
+
+        A script that dies, or whose TODO is not written, ends the wait at once.
+        """
+        value = self.history.wait_until(lambda: condition() or self._casualty(), within)
+        if casualty := self._casualty():
+            self._end(story.casualty(self, casualty))
+        if not value:
+            self.time_out(expected, question=question, task=task)
+        return value
+
+    def wait_started(self, *tasks: Task, within: float = PATIENCE_SECONDS, question: str = "") -> None:
+        """Wait until work has begun on each of these tasks."""
+        numbers = {task.number for task in tasks}
+        expected = f"work was to begin on {names(numbers)}"
+        begun = lambda: numbers <= self.history.tasks(WORK_STARTED)  # noqa: E731
+        self.wait_until(begun, expected, within=within, question=question)
+
+    def wait_done(self, *, question: str = "", quiet: float = 1.5, within: float = 20.0) -> Verdict:
+        """Wait until every task sent is done or set aside and no queue holds any; fail with a story otherwise.
+
+        The wait ends early when nothing moves any more: no work, and every worker has looked in vain for `quiet`
+        seconds. Then a task that is nowhere is lost, and one that still lies somewhere has been forgotten.
+        """
+        deadline = time.monotonic() + within
+        while True:
+            left_to_wait = deadline - time.monotonic()
+            self.history.wait_until(
+                lambda: self._all_done() or self._casualty() or self._at_rest(quiet), left_to_wait
+            )
+            if casualty := self._casualty():
+                self._end(story.casualty(self, casualty))
+            verdict, left = self.verdict(), self.holdings.where()
+            if not left or self._at_rest(quiet) or time.monotonic() > deadline:
+                break  # else a task that somebody had in mid-air has just come down again
+        bad = verdict.lost or verdict.repeated_without_cause or verdict.unexpected or verdict.waiting or left
+        if bad:
+            looping = "" if self._at_rest(quiet) else story.without_end(self)
+            self._end(story.of_verdict(self, verdict, left, looping, question), timed_out=bool(looping))
+        return verdict
+
+    def _all_done(self) -> bool:
+        finished, sent = self.history.tasks(WORK_FINISHED), self.history.tasks(SENT)
+        return (sent <= finished or sent <= finished | self.holdings.dead()) and not self.holdings.where()
+
+    def _at_rest(self, quiet: float) -> bool:
+        """Whether nothing has moved for `quiet` seconds, nobody is at work, and a worker has looked in vain since.
+
+        Since: a worker that lost its connection may have looked in vain before, and is only on its way back.
+        """
+        moving = [e.at for e in self.history.events() if e.tasks or e.what not in (COMMAND, REPLY)]
+        moved = max(moving, default=0)
+        if self.at_work() or self.history.now() - moved < quiet:
+            return False
+        return any(actor.running and actor.empty_takes(moved) >= 2 for actor in self.actors)
+
+    def _casualty(self) -> Actor | None:
+        """A process that died of itself, or met a TODO that is not written."""
+        for actor in self.actors:
+            if actor.process.killed:
+                continue
+            if actor.process.exited.is_set() and actor.process.status != 0 and not actor.process.excused:
+                return actor
+            if "NotImplementedError: TODO" in actor.process.errors():
+                return actor
+        return None
+
+    def fail(self, summary: str, *, question: str = "", task: int | None = 0) -> None:
+        """End the check: the submission did something else than was asked."""
+        self._end(story.told(self, summary, question=question, task=task))
+
+    def _end(self, text: str, *, timed_out: bool = False) -> NoReturn:
+        """End the check with this story, unless something of ours has died: that is no failure of the submission."""
+        if not self.run.starter.alive:
+            raise InfrastructureError("the process that starts the scripts has died")
+        self.holdings.expect_alive()
+        raise (CheckTimedOut if timed_out else CheckFailed)(text, schedule=self.schedule)
+
+    def time_out(self, expected: str, *, question: str = "", task: int | None = 0) -> None:
+        """End the check: what was expected did not come. An endless loop is named as one."""
+        looping = story.without_end(self)
+        summary = f"{expected[:1].upper()}{expected[1:]}; it did not happen in time."
+        text = story.told(self, f"{summary}{looping}", question=question, task=task)
+        self._end(text, timed_out=bool(looping))
+
+    def expect(self, condition: object, summary: str, *, question: str = "", task: int | None = 0) -> None:
+        """Fail with this summary unless the condition is true."""
+        if not condition:
+            self.fail(summary, question=question, task=task)
+
+    def at_work(self) -> set[str]:
+        """Who is at work just now."""
+        return self.history.at_work()
+
+    def held(self) -> set[str]:
+        """Who is at a task that the grader holds: that one does nothing is then not its own doing."""
+        return self.at_work() if self.work.holds() else set()
+
+    def finished(self, task: Task) -> bool:
+        return task.number in self.history.tasks(WORK_FINISHED)
+
+    def done_order(self) -> list[int]:
+        """The numbers of the tasks in the order in which work on them began."""
+        return [n for e in self.history.events(WORK_STARTED) for n in e.tasks]
