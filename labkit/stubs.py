@@ -27,10 +27,13 @@ def stub_of(source: str, todos: list[Todo]) -> str:
 
 def gap(todo: Todo) -> str:
     """The lines that stand where a student will write."""
-    line = f'    raise NotImplementedError("TODO {todo.number}: {todo.say}")\n'
+    text = f"TODO {todo.number}: {todo.say}"
+    line = f'    raise NotImplementedError("{text}")\n'
     if len(line) <= LONGEST_LINE + 1:
         return line
-    *first, last = textwrap.wrap(f"TODO {todo.number}: {todo.say}", 90)
+    if len(text) + 10 <= LONGEST_LINE:  # as the formatter would have it
+        return f'    raise NotImplementedError(\n        "{text}"\n    )\n'
+    *first, last = textwrap.wrap(text, 90)
     parts = [f'        "{part} "\n' for part in first] + [f'        "{last}"\n']
     return "    raise NotImplementedError(\n" + "".join(parts) + "    )\n"
 

@@ -13,6 +13,7 @@ import pytest
 
 from labkit.grader.crash import Hold
 from labkit.grader.material.lab03_reliable import BAD_TASKS, OPERATIONS, PHOTOS, expected_image
+from labkit.grader.stage import patiently
 from labkit.grader.tasks import id_in
 
 QUICK = {"HEARTBEAT_SECONDS": 0.5, "BLOCK_SECONDS": 0.2, "RECONNECT_SECONDS": 0.05}
@@ -343,7 +344,7 @@ def test_two_helpers_duplicate_nothing(stage):
         alice = scene.start("worker.py", "alice")
         scene.wait_started(first)
         alice.kill()
-        return scene, first, scene.lie_in_wait("bob", Hold(scene, held_before))
+        return scene, first, scene.lie_in_wait("bob", Hold(scene, held_before, longest=1))
 
     def another_helps(held_before):
         scene, first, hold = begin("carol recovers too", held_before)
@@ -373,8 +374,13 @@ def test_two_helpers_duplicate_nothing(stage):
 
 
 @pytest.mark.check(points=3, after="a_killed_worker_loses_nothing", todo=3)
-def test_a_living_worker_is_left_alone(scene):
+def test_a_living_worker_is_left_alone(stage):
     """A worker deep in long work is not taken for dead"""
+    patiently(lambda: play_a_long_task(stage.scene()))
+
+
+def play_a_long_task(scene):
+    scene.starving = 0.4  # so long without a processor, and a living worker misses its heartbeat
     scene.settings = QUICK | {"HEARTBEAT_SECONDS": 1.2}
     scene.work.hold(1)
     first, *_ = scene.push(1)
@@ -407,7 +413,7 @@ def test_recovered_tasks_come_first(scene):
     scene.push(3)
     scene.start("worker.py", "bob")
     scene.wait_until(
-        lambda: scene.where().get(1) == [scene.run.lab.queue],
+        lambda: scene.where().get(1) == [scene.run.lab.queue] or 1 in scene.done_order()[1:],
         "alice was killed with task 1 in her hands, and it was to come back to the queue",
         task=1,
     )
@@ -415,8 +421,8 @@ def test_recovered_tasks_come_first(scene):
     scene.wait_done()
     by_bob = scene.done_order()[1:]
     scene.expect(
-        by_bob == [2, 1, 3, 4],
-        f"Task 1 came back while bob was at task 2, so it was to be next; he did them in the order {by_bob}.",
+        by_bob in ([2, 1, 3, 4], [1, 2, 3, 4]),
+        f"Task 1 came back when bob had begun with task 2 at most; he did them in the order {by_bob}.",
         question="Which end of the queue is taken from next?",
         task=1,
     )

@@ -108,10 +108,14 @@ class Fault:
 
 
 class Hold:
-    """Makes an actor wait before its nth command, counted over all verbs, until it is released."""
+    """Makes an actor wait before its nth command, counted over all verbs, until it is released.
 
-    def __init__(self, scene: "Scene", nth: int) -> None:
-        self.scene, self.nth = scene, nth
+    Held for longer than `longest` seconds the actor may rightly be taken for dead; the scene is then played again.
+    """
+
+    def __init__(self, scene: "Scene", nth: int, *, longest: float = 60) -> None:
+        self.scene, self.nth, self.longest = scene, nth, longest
+        self._since = 0.0
         self.reached = threading.Event()
         self._released = asyncio.Event()
         scene.schedule = {"held before command": nth}
@@ -121,10 +125,13 @@ class Hold:
         actor.lane.gates.append(self._gate)
 
     def release(self) -> None:
+        if self.reached.is_set() and self.scene.history.now() - self._since > self.longest:
+            self.scene.too_slow = f"an actor was held for more than {self.longest:g} s"
         self.scene.loop.loop.call_soon_threadsafe(self._released.set)
 
     async def _gate(self, lane: Lane, command: Command, when: str) -> None:
         if command.number == self.nth and when == BEFORE:
+            self._since = self.scene.history.now()
             self.reached.set()
             self.scene.history.wake()
             await self._released.wait()

@@ -2,7 +2,7 @@
 
 from labkit.brokers import InfrastructureError
 
-__all__ = ["CheckFailed", "CheckTimedOut", "InfrastructureError", "NotApplicable"]
+__all__ = ["CheckFailed", "CheckTimedOut", "InfrastructureError", "NotApplicable", "TooSlow"]
 
 
 class CheckFailed(Exception):
@@ -15,6 +15,10 @@ class CheckFailed(Exception):
 
 class CheckTimedOut(CheckFailed):
     """The submission did nothing more, or never stopped, within the check's limit."""
+
+
+class TooSlow(Exception):
+    """The machine held something up for so long that the scene shows nothing about the submission: play it again."""
 
 
 class NotApplicable(Exception):

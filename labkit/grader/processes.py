@@ -106,6 +106,14 @@ class Process:
                 busy.append((int(ran) + int(stood)) / 1e9)
         return max(busy)
 
+    def starved_seconds(self) -> float:
+        """How long the threads of the process have stood in line for a processor; 0 where the system does not tell."""
+        stood = 0.0
+        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError):
+                stood += int(path.read_text().split()[1]) / 1e9
+        return stood
+
     def where(self) -> str:
         """The line of the submission that the process is at just now: "worker.py line 41, in take"; may be empty."""
         if not self.running or not self.stacks.exists():

@@ -9,12 +9,27 @@ from typing import TypeVar
 from labkit.grader import story
 from labkit.grader.actor import Actor
 from labkit.grader.crash import WORK, Fault, Point, points_of
-from labkit.grader.failure import CheckFailed
+from labkit.grader.failure import CheckFailed, InfrastructureError, TooSlow
 from labkit.grader.run import Run
 from labkit.grader.scene import Scene
 
 Case = TypeVar("Case")
+TRIES = 3  # of a scene for which the machine was too slow
 SCENES_AT_ONCE = 12
+
+
+def patiently(play: Callable[[], None]) -> None:
+    """Play, and again when the machine was too slow for the scene to show anything.
+
+    Raises:
+        InfrastructureError: it was too slow every time.
+    """
+    for _ in range(TRIES):
+        try:
+            return play()
+        except TooSlow as reason:
+            trouble = reason
+    raise InfrastructureError(f"this machine is too busy: {trouble}")
 
 
 class Stage:
@@ -43,7 +58,7 @@ class Stage:
             if failures and position > min(failures):
                 return  # an earlier case has failed: its story is the one to tell
             try:
-                play(cases[position])
+                patiently(lambda: play(cases[position]))
             except Exception as error:
                 failures[position] = error
 

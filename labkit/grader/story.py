@@ -75,7 +75,7 @@ def of_verdict(
             kind, question = "removed", ""
         elif parted_with_too_early(scene, task):
             kind, question = "too early", ""
-    question = "" if looping else question or QUESTIONS.get(kind, "")
+    question = question or ("" if looping else QUESTIONS.get(kind, ""))
     return told(scene, " ".join(parts) + looping, question=question, task=task, now=now)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from labkit.grader import story
 from labkit.grader.actor import PATIENCE_SECONDS, Actor
-from labkit.grader.failure import CheckFailed, CheckTimedOut, InfrastructureError
+from labkit.grader.failure import CheckFailed, CheckTimedOut, InfrastructureError, TooSlow
 from labkit.grader.history import COMMAND, REPLY, SENT, WORK_FINISHED, WORK_STARTED, History
 from labkit.grader.holdings import Holdings
 from labkit.grader.ledger import WorkControl
@@ -27,6 +27,10 @@ class Waiting:
     work: WorkControl
     actors: list[Actor]
     schedule: dict
+    too_slow = ""  # why the scene shows nothing about the submission, if the machine was too slow for it
+    starving = (
+        60.0  # seconds in line for a processor that make a process miss what it should do; a check sets it
+    )
 
     def verdict(self) -> Verdict:
         """What has become of each task that was sent."""
@@ -116,6 +120,9 @@ class Waiting:
         if not self.run.starter.alive:
             raise InfrastructureError("the process that starts the scripts has died")
         self.holdings.expect_alive()
+        starved = max((actor.process.starved_seconds() for actor in self.actors if actor.running), default=0)
+        if self.too_slow or starved > self.starving:
+            raise TooSlow(self.too_slow or f"a process stood in line for a processor for {starved:.1f} s")
         raise (CheckTimedOut if timed_out else CheckFailed)(text, schedule=self.schedule)
 
     def time_out(self, expected: str, *, question: str = "", task: int | None = 0) -> None:

@@ -182,7 +182,9 @@ QUEUED_FIRST = ["solution", "hangs", "loops at work"]  # they last longest
 def gradings(request, tmp_path_factory):
     """Every grading that a test asks for, made once, four at a time: they must not disturb each other."""
     wanted = {
-        item.callspec.params["graded"] for item in request.session.items if "graded" in item.fixturenames
+        item.callspec.params["graded"]
+        for item in request.session.items
+        if item.path == request.path and "graded" in item.fixturenames
     }
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         futures = {}
