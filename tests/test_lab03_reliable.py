@@ -380,12 +380,12 @@ def test_a_living_worker_is_left_alone(stage):
 
 
 def play_a_long_task(scene):
-    scene.starving = 0.4  # so long without a processor, and a living worker misses its heartbeat
     scene.settings = QUICK | {"HEARTBEAT_SECONDS": 1.2}
     scene.work.hold(1)
     first, *_ = scene.push(1)
-    scene.start("worker.py", "alice")
+    alice = scene.start("worker.py", "alice")
     scene.wait_started(first)
+    scene.mind(alice, starving=0.4)  # so long without a processor, and she rightly misses a heartbeat
     scene.start("worker.py", "bob")
     scene.wait(lambda: len(scene.at_work()) > 1, within=3.2)
     beats = f"{scene.queue}:heartbeat:alice" in scene.keys()  # noqa: SIM118 (not a dict)

@@ -54,6 +54,7 @@ class Scene(Waiting):
         self.schedule: dict = {}  # the faults of this scene, as --replay needs them
         self.kept = True  # whether its timeline is worth keeping
         self._faults: dict[str, Fault] = {}
+        self._minded = {}
         self._final: dict[str, int] | None = None
         self._closed = False
         self.login = broker.add_user(f"s{self.number}", self.queue)

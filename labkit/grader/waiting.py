@@ -28,9 +28,7 @@ class Waiting:
     actors: list[Actor]
     schedule: dict
     too_slow = ""  # why the scene shows nothing about the submission, if the machine was too slow for it
-    starving = (
-        60.0  # seconds in line for a processor that make a process miss what it should do; a check sets it
-    )
+    _minded: dict[Actor, float]  # how long an actor may have stood in line for a processor by the end
 
     def verdict(self) -> Verdict:
         """What has become of each task that was sent."""
@@ -85,6 +83,10 @@ class Waiting:
             self._end(story.of_verdict(self, verdict, left, looping, question), timed_out=bool(looping))
         return verdict
 
+    def mind(self, actor: Actor, starving: float) -> None:
+        """Judge nothing if from now on the actor stands in line for a processor for `starving` seconds or more."""
+        self._minded[actor] = actor.process.starved_seconds() + starving
+
     def _all_done(self) -> bool:
         finished, sent = self.history.tasks(WORK_FINISHED), self.history.tasks(SENT)
         return (sent <= finished or sent <= finished | self.holdings.dead()) and not self.holdings.where()
@@ -120,9 +122,11 @@ class Waiting:
         if not self.run.starter.alive:
             raise InfrastructureError("the process that starts the scripts has died")
         self.holdings.expect_alive()
-        starved = max((actor.process.starved_seconds() for actor in self.actors if actor.running), default=0)
-        if self.too_slow or starved > self.starving:
-            raise TooSlow(self.too_slow or f"a process stood in line for a processor for {starved:.1f} s")
+        for actor, allowed in self._minded.items():
+            if actor.process.starved_seconds() > allowed:
+                self.too_slow = f"{actor.name} stood in line for a processor for too long"
+        if self.too_slow:
+            raise TooSlow(self.too_slow)
         raise (CheckTimedOut if timed_out else CheckFailed)(text, schedule=self.schedule)
 
     def time_out(self, expected: str, *, question: str = "", task: int | None = 0) -> None:
