@@ -80,6 +80,8 @@ class Actor:
                 break
             if event.what != REPLY or event.verb not in commands.TAKING or event.detail:
                 continue  # an error is no look
+            if not event.blocking and event.args[:1] != (self.scene.run.lab.queue,):
+                continue  # a look into some other list, or a script that may have done anything
             if not event.empty:
                 break
             count += 1
