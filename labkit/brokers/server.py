@@ -29,7 +29,6 @@ READY_WITHIN_SECONDS = 10.0
 STOPPED_WITHIN_SECONDS = 3.0
 PORT_FREE_AGAIN_WITHIN_SECONDS = 5.0
 PORTS_TRIED = 10
-LONGEST_SOCKET_PATH = 103  # bytes, on macOS; Linux has 107
 
 APPENDONLY = {
     "always": "appendonly yes\nappendfsync always",  # what was answered is on disk: SIGKILL loses nothing

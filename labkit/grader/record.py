@@ -110,6 +110,3 @@ def replace(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)
-
-
-__all__ = ["FAILED", "TIMED_OUT", "BadReplay", "make", "now", "read_replay", "replace", "write"]

@@ -3,6 +3,7 @@
 import importlib
 import os
 import secrets
+import shutil
 import sys
 import threading
 import urllib.parse
@@ -112,7 +113,5 @@ class Run:
 
 
 def _remove(folder: Path) -> None:
-    import shutil
-
     shutil.rmtree(folder, ignore_errors=True)
     janitor().forget_folder(folder)

@@ -75,7 +75,12 @@ class Steps:
             return f"{event.what} {event.detail}".strip(), ""
         if not self.task:
             return (command_line(event), self._answer_to(event)) if event.what == COMMAND else None
-        if event.what == COMMAND and event.verb in commands.DELETING and self.lies_in in event.args:
+        if (
+            event.what == COMMAND
+            and event.verb in commands.DELETING
+            and self.lies_in
+            and self.lies_in in event.args
+        ):
             return command_line(event), f"deleted {self.lies_in}, with task {self.task} in it"
         if self.task not in event.tasks:
             return None

@@ -3,7 +3,6 @@
 Nothing of it is ever imported here.
 """
 
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +110,3 @@ def _module_hidden_by(name: Path) -> str:
         name.parts[0] if is_package else name.stem if len(name.parts) == 1 and name.suffix == ".py" else ""
     )
     return module if module in CLIENTS | sys.stdlib_module_names else ""
-
-
-def discard(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
