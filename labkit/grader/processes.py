@@ -35,6 +35,7 @@ class Process:
         self.status: int | None = None
         self.exited = threading.Event()
         self.started = threading.Event()
+        self.signalled = threading.Event()  # the last signal has been sent
         self.killed = False
         self.excused = False  # whether it may end with a status other than 0
         self.out, self.err, self.stacks = (folder / f"{number}.{kind}" for kind in ("out", "err", "stacks"))
@@ -59,6 +60,12 @@ class Process:
     def signal(self, number: int, *, group: bool = False) -> None:
         self._starter.tell(signal=int(number), to=self._number, group=group)
 
+    def _signal_and_wait(self, number: int) -> None:
+        """Return when the signal is on its process: what a check lets go on afterward comes after it."""
+        self.signalled.clear()
+        self.signal(number)
+        self.signalled.wait(5)
+
     def kill(self, detail: str = "", tasks: tuple[int, ...] = ()) -> None:
         """SIGKILL the process and its session. Does not wait: what it still says is not listened to."""
         self.killed = True
@@ -69,12 +76,12 @@ class Process:
         """SIGTERM: ask the process to stop."""
         self.excused = True
         self._history.add(self.name, STOPPED, detail="SIGTERM")
-        self.signal(signal.SIGTERM)
+        self._signal_and_wait(signal.SIGTERM)
 
     def interrupt(self) -> None:
         """SIGINT: what Ctrl-C in its terminal would send."""
         self._history.add(self.name, STOPPED, detail="Ctrl-C")
-        self.signal(signal.SIGINT)
+        self._signal_and_wait(signal.SIGINT)
 
     def pause(self) -> None:
         self._history.add(self.name, PAUSED, detail="SIGSTOP")
@@ -203,6 +210,8 @@ class Starter:
             message = json.loads(line)
             if "started" in message:
                 self._processes[message["started"]].note_started(message["pid"])
+            elif "signalled" in message:
+                self._processes[message["signalled"]].signalled.set()
             elif "exited" in message:
                 self._processes[message["exited"]].note_exited(message["status"])
         self.alive = False

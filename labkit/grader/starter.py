@@ -94,6 +94,7 @@ class Starter:
         if pid is not None:  # not reaped yet, so the number cannot belong to another process
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 (os.killpg if request.get("group") else os.kill)(pid, request["signal"])
+        self.say(signalled=request["to"])
 
     def reap(self):
         while True:
