@@ -26,7 +26,11 @@ class Todo:
 
 @dataclass(frozen=True)
 class Lab:
-    """One lab. `work` is "module.function"; `given` are the files that a student does not change."""
+    """One lab. `given` are the files that a student does not change.
+
+    work: "module.function", whose starts and finishes the grader's ledger is told of; "" for a lab whose work shows
+    outside, such as mail that arrives.
+    """
 
     number: int
     slug: str
@@ -89,7 +93,7 @@ def _read(path: Path) -> Lab:
         title=facts["title"],
         subject=facts["subject"],
         queue=facts["queue"],
-        work=facts["work"],
+        work=facts.get("work", ""),
         given=tuple(facts["given"]),
         clients=tuple(facts["clients"]),
         todos=todos,

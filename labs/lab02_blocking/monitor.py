@@ -1,0 +1,61 @@
+"""Show who waits for whom, and how fast it goes, each second.   Run: python monitor.py [--once --json]"""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+import valkey
+
+VALKEY_URL = os.environ.get("VALKEY_URL", "redis://127.0.0.1:6379/0")
+QUEUE = os.environ.get("QUEUE", "reports")
+EVERY_SECONDS = float(os.environ.get("EVERY_SECONDS", "1"))
+
+
+def snapshot(broker):
+    """Count the tasks that wait, were done and were rejected, and the clients that stand in a blocking command."""
+    raise NotImplementedError(
+        "TODO 7: count the tasks that wait, were done and were rejected, and the clients that are blocked"
+    )
+
+
+def per_second(before, after, seconds):
+    """Tasks done a second between two snapshots."""
+    return round((after["done"] - before["done"]) / seconds, 1)
+
+
+def line(seen):
+    """What was seen as one line of text."""
+    parts = [f"{what} {seen[what]:5}" for what in ("waiting", "blocked", "done", "rejected")]
+    return "   ".join([*parts, f"{seen['per_second']:7.1f} tasks/s"])
+
+
+def watch(broker, once, as_json):
+    """Print what there is to see; tasks a second need two looks, EVERY_SECONDS apart."""
+    before, looked = snapshot(broker), time.monotonic()
+    while True:
+        time.sleep(EVERY_SECONDS)
+        after, now = snapshot(broker), time.monotonic()
+        seen = after | {"per_second": per_second(before, after, now - looked)}
+        print(json.dumps(seen) if as_json else line(seen), flush=True)
+        if once:
+            return
+        before, looked = after, now
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--once", action="store_true", help="look for EVERY_SECONDS, print it and stop")
+    parser.add_argument("--json", action="store_true", help="as one JSON object a line")
+    asked = parser.parse_args()
+    try:
+        watch(valkey.Valkey.from_url(VALKEY_URL, socket_timeout=5), asked.once, asked.json)
+    except (valkey.ConnectionError, valkey.TimeoutError) as error:
+        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()
