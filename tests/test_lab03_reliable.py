@@ -12,12 +12,19 @@ from itertools import product
 import pytest
 
 from labkit.grader.crash import Hold
+from labkit.grader.expectations import (
+    expect_ctrl_c_finishes_the_task,
+    expect_oldest_first,
+    expect_reasons,
+    expect_words_without_a_broker,
+    kill,
+    shown,
+)
 from labkit.grader.material.lab03_reliable import BAD_TASKS, OPERATIONS, PHOTOS, expected_image
 from labkit.grader.stage import patiently
 from labkit.grader.tasks import id_in
 
 QUICK = {"HEARTBEAT_SECONDS": 0.5, "BLOCK_SECONDS": 0.2, "RECONNECT_SECONDS": 0.05}
-NO_BROKER = "redis://127.0.0.1:1/0"
 
 
 @pytest.mark.check(points=3, todo=1)
@@ -132,12 +139,7 @@ def test_tasks_are_done(scene):
     scene.push(body.encode())
     scene.start("worker.py", "alice")
     scene.wait_done()
-    order = scene.done_order()
-    scene.expect(
-        order == sorted(order),
-        f"Tasks 1 to 6 went in in this order; they were done in the order {order}.",
-        question="The producer pushes at the left end. At which end is the oldest task?",
-    )
+    expect_oldest_first(scene)
 
 
 @pytest.mark.check(points=2, after="tasks_are_done", todo=6)
@@ -194,12 +196,7 @@ def test_rubbish_is_set_aside(scene):
     verdict = scene.wait_done(question="What does your worker do when the work raises Rejected?")
     for what, task in zip(BAD_TASKS, bad, strict=True):
         scene.expect(task.number in verdict.dead, f"Not on the rejected list: {what}.", task=task.number)
-    for entry in scene.contents(f"{scene.queue}:rejected"):
-        kept = scene.json(entry)
-        scene.expect(
-            isinstance(kept, dict) and len(str(kept.get("reason", ""))) > 3 and "body" in kept,
-            f"An entry of the rejected list is a JSON object with a reason and a body, not: {shown(entry)}",
-        )
+    expect_reasons(scene)
 
 
 @pytest.mark.check(points=3, after="tasks_are_done", todo=5)
@@ -261,16 +258,7 @@ def test_a_worker_stops_when_asked(stage):
 
     ctrl_c = stage.scene("stopped with Ctrl-C in the middle of a task")
     ctrl_c.settings = {"BLOCK_SECONDS": 0.2}
-    ctrl_c.work.hold()
-    ctrl_c.push(1)
-    carol = ctrl_c.start("worker.py", "carol")
-    ctrl_c.wait_until(ctrl_c.at_work, "the worker was to begin")
-    carol.interrupt()
-    ctrl_c.work.release()
-    carol.wait_exit(question="What does Ctrl-C do to a worker in the middle of a task?")
-    ctrl_c.expect(
-        ctrl_c.verdict().done_once == [1], "Ctrl-C came during the work on task 1; it was not done.", task=1
-    )
+    expect_ctrl_c_finishes_the_task(ctrl_c)
 
 
 @pytest.mark.check(points=6, after=("tasks_are_done", "rubbish_is_set_aside"), todo=9)
@@ -479,27 +467,7 @@ def test_the_monitor_tells_the_truth(scene):
 def test_without_a_broker_they_say_so(stage):
     """Without a broker each script says so in one line"""
     scripts = {"producer.py": ["--count", "1"], "worker.py": ["alice"], "monitor.py": ["--once"]}
-    for script, args in scripts.items():
-        scene = stage.scene(f"{script} without a broker")
-        actor = scene.start(script, *args, may_fail=True, VALKEY_URL=NO_BROKER)
-        status = actor.wait_exit()
-        said = (actor.process.output() + actor.process.errors()).strip().splitlines()
-        scene.expect(
-            status == 1 and len(said) == 1,
-            f"{script} was started without a broker. It ended with status {status}, having said:\n"
-            + "\n".join("    " + line for line in said[-4:]),
-            question="Which status does a script end with that has failed?"
-            if len(said) == 1
-            else "Which exception does the client raise, and where is it caught?",
-        )
-
-
-def shown(body):
-    return body[:80].decode("utf-8", "backslashreplace")
-
-
-def kill(actor, point):
-    actor.kill(point)
+    expect_words_without_a_broker(stage, scripts)
 
 
 def expect_one_rejected(scene):

@@ -1,5 +1,6 @@
 """A process on the scene: what a check starts, watches and kills."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from labkit.grader import commands
@@ -21,10 +22,12 @@ class Actor:
 
     def __init__(self, scene: "Scene", name: str, lane: Lane, token: str) -> None:
         self.scene, self.name, self.lane, self.token = scene, name, lane, token
+        self.services: list = []  # its lanes to what there is beside the broker
 
     def kill(self, detail: str = "") -> None:
         """SIGKILL, and wait until it is dead. From this moment nothing that it says is passed on or believed."""
-        self.scene.loop.loop.call_soon_threadsafe(self.lane.cut)
+        for lane in (self.lane, *self.services):
+            self.scene.loop.loop.call_soon_threadsafe(lane.cut)
         self.scene.run.ledger.dismiss(self.token)
         self.process.kill(detail)
         self.process.exited.wait(PATIENCE_SECONDS)
@@ -68,6 +71,13 @@ class Actor:
     def replies(self) -> int:
         """How many of its commands have been answered."""
         return len(self.scene.history.events(REPLY, self.name))
+
+    def has_been_silent_for(self, seconds: float) -> Callable[[], bool]:
+        """A condition to wait for: it has sent something, and for so long nothing more."""
+        events = self.scene.history.events
+        return lambda: (
+            self.scene.history.now() - max((e.at for e in events(COMMAND, self.name)), default=1e9) > seconds
+        )
 
     def commands_sent(self) -> int:
         return len(self.scene.history.events(COMMAND, self.name))

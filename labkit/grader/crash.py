@@ -56,8 +56,11 @@ def points_of(scene: "Scene", name: str, *, running: bool = False) -> list[Point
 class Fault:
     """Something done to an actor, or to the broker, when the actor comes to a point."""
 
-    def __init__(self, scene: "Scene", point: Point, do: Callable[["Actor", str], None]) -> None:
-        self.scene, self.point, self._do = scene, point, do
+    def __init__(
+        self, scene: "Scene", point: Point, do: Callable[["Actor", str], None], *, cuts: bool = True
+    ) -> None:
+        """cuts: afterward nothing more passes on the connection that came to the point, as when its process died."""
+        self.scene, self.point, self._do, self._cuts = scene, point, do, cuts
         self.struck = threading.Event()
         scene.schedule = {"point": point.to_json()}
 
@@ -98,7 +101,8 @@ class Fault:
             return
         self.actor.lane.gates.remove(self._gate)
         await self.scene.loop.loop.run_in_executor(None, self._strike)
-        raise Cut
+        if self._cuts:
+            raise Cut
 
     def _strike(self) -> None:
         """In a thread of its own: the cut of the lane ends the gate that waits for it."""

@@ -189,15 +189,15 @@ class Starter:
         self._reader.start()
 
     def start(self, script: Path, args: list[str], name: str, env: dict[str, str], cwd: Path, history: History,
-              *, cold: bool = False) -> Process:  # fmt: skip
-        """Start `python script args…` in `cwd` with exactly the environment `env`."""
+              *, cold: bool = False, limits: dict[str, int] | None = None) -> Process:  # fmt: skip
+        """Start `python script args…` in `cwd` with exactly the environment `env`; limits are over those of LIMITS."""
         with self._lock:
             number = len(self._processes) + 1
             process = Process(self, number, name, str(script), self._folder, history)
             self._processes[number] = process
         self.tell(
             start=number, script=str(script), args=args, cwd=str(cwd), env=env, out=str(process.out),
-            err=str(process.err), stacks=str(process.stacks), limits=LIMITS, cold=cold,
+            err=str(process.err), stacks=str(process.stacks), limits=LIMITS | (limits or {}), cold=cold,
         )  # fmt: skip
         return process
 

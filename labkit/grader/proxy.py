@@ -71,6 +71,7 @@ class Lane:
         self.dead = False
         self.port = 0
         self.in_flight: dict[int, Command] = {}
+        self.connections = 0  # how often the process has connected
         self._count = 0
         self._verbs: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
@@ -131,6 +132,7 @@ class Lane:
                 await gate(self, command, when)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         if self.dead:
             writer.transport.abort()
             return

@@ -45,7 +45,8 @@ class Run:
             self.broker.start()
             self.inputs = self._subfolder("in") / "photos"
             self.inputs.mkdir()
-            self.material.prepare(self.inputs)
+            if hasattr(self.material, "prepare"):
+                self.material.prepare(self.inputs)
         except BaseException:
             self.__exit__()
             raise
@@ -84,6 +85,11 @@ class Run:
     def database(self) -> int:
         path = "" if self.broker.can_kill else urllib.parse.urlsplit(self.brokers).path
         return int(path.strip("/") or 0)
+
+    @property
+    def services(self) -> tuple[type, ...]:
+        """What this lab's processes find outside beside the broker, such as a mail server; each gets its own."""
+        return getattr(self.material, "SERVICES", ())
 
     def new_task(self, scene: Scene) -> dict:
         return self.material.new_task(scene)

@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,11 @@ from labkit.grader.actor import PATIENCE_SECONDS, Actor
 from labkit.grader.history import BROKER_KILLED, BROKER_RESTARTED, SENT, History
 from labkit.grader.holdings import Holdings
 from labkit.grader.ledger import WorkControl
+from labkit.grader.mail import Mail
 from labkit.grader.proxy import Lane
 from labkit.grader.tasks import Task, Tasks
 from labkit.grader.waiting import Waiting
+from labkit.grader.web import WebApp
 from labkit.resp import ReplyError
 
 if TYPE_CHECKING:
@@ -57,15 +59,23 @@ class Scene(Waiting):
         self._minded = {}
         self._final: dict[str, int] | None = None
         self._closed = False
+        self._leftovers = contextlib.ExitStack()
         self.login = broker.add_user(f"s{self.number}", self.queue)
         self.holdings = Holdings(broker, self.tasks)
 
     def start(
-        self, script: str, *args: str, name: str = "", may_fail: bool = False, **settings: object
+        self,
+        script: str,
+        *args: str,
+        name: str = "",
+        may_fail: bool = False,
+        limits: dict[str, int] | None = None,
+        **settings: object,
     ) -> Actor:
         """Start one of the submission's scripts; it is called `name` (default: its first argument, or the script).
 
         settings are environment variables. may_fail: that it ends with a status other than 0 does not end a wait.
+        limits: resource limits by name, such as RLIMIT_FSIZE, in place of the usual ones.
         """
         if script not in self.run.submission.files:
             self.fail(f"{script} is missing from the submission.", task=None)
@@ -73,12 +83,23 @@ class Scene(Waiting):
         lane = self.loop.call(self._lane(name).open())
         token = self.run.ledger.admit(name, self.work)
         actor = Actor(self, name, lane, token)
+        actor.services = [self.loop.call(service(self, name).open()) for service in self.run.services]
         if name in self._faults:
             self._faults.pop(name).arm(actor)
-        env = self._environment(lane, token) | self.settings | settings
+        env = self._environment(lane, token)
+        for service in actor.services:
+            env |= service.environment()
+        env |= self.settings | settings
         env = {key: str(value) for key, value in env.items()}
         actor.process = self.run.starter.start(
-            self.code / script, list(args), name, env, self.code, self.history, cold=self.run.submission.cold
+            self.code / script,
+            list(args),
+            name,
+            env,
+            self.code,
+            self.history,
+            cold=self.run.submission.cold,
+            limits=limits,
         )
         actor.process.excused = may_fail
         actor.process.when_done(lambda: self.run.ledger.dismiss(token))
@@ -101,6 +122,16 @@ class Scene(Waiting):
             "LAB_LEDGER": self.run.ledger.path,
             "LAB_TOKEN": token,
         }
+
+    def serve(self, script: str, name: str = "web") -> WebApp:
+        """Start a script that serves HTTP on the port in PORT, and wait until it listens."""
+        app = WebApp(self, script, name)
+        app.wait_until_it_listens()
+        return app
+
+    def at_the_end(self, do: Callable[[], object]) -> None:
+        """Have something done when the scene closes."""
+        self._leftovers.callback(do)
 
     def lie_in_wait(self, name: str, fault: "Fault") -> "Fault":
         """Have the fault strike the actor of this name, which is not started yet."""
@@ -188,6 +219,10 @@ class Scene(Waiting):
         folder.mkdir(exist_ok=True)
         return folder
 
+    def mails(self) -> list[Mail]:
+        """The mails that have arrived, in order for each sender; for a lab with a mail server."""
+        return [mail for actor in self.actors for lane in actor.services for mail in lane.taken]
+
     def images(self) -> set[str]:
         """The names of the files in the input folder."""
         return {path.name for path in self.run.inputs.iterdir()}
@@ -225,7 +260,8 @@ class Scene(Waiting):
             if actor.running:
                 actor.process.killed = True
                 actor.process.signal(signal.SIGKILL, group=True)
-            self.loop.call(actor.lane.close())
+            for lane in (actor.lane, *actor.services):
+                self.loop.call(lane.close())
         self.work.release()
         deadline = time.monotonic() + PATIENCE_SECONDS
         for actor in self.actors:
@@ -233,4 +269,5 @@ class Scene(Waiting):
         with contextlib.suppress(OSError):  # a broker of the scene's own that a fault left dead
             self.broker.clear(self.queue)
         self.holdings.close()
+        self._leftovers.close()
         shutil.rmtree(self.folder, ignore_errors=True)

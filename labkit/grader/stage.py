@@ -75,6 +75,7 @@ class Stage:
         do: Callable[[Actor, str], None],
         *,
         own_broker: bool = False,
+        cuts: bool = True,
         calm: Callable[[Scene], None],
         within: float = 10.0,
     ) -> None:
@@ -82,16 +83,16 @@ class Stage:
 
         first(scene) sets everything up, starting the actor last; calm(scene) waits until the actor has done all
         that it would do unharmed (played once, to find the points); do(actor, point) is the fault; then(scene)
-        goes on after the fault and judges the outcome.
+        goes on after the fault and judges the outcome. cuts=False for a fault that the actor lives on after.
         """
 
         def play(point: Point) -> None:
             scene = self.scene(str(point), own_broker=own_broker, kept=False)
             try:
-                fault = scene.lie_in_wait(name, Fault(scene, point, do))
+                fault = scene.lie_in_wait(name, Fault(scene, point, do, cuts=cuts))
                 first(scene)
                 struck = fault.wait(within)
-                self._count("crash points", 1 if struck else 0)
+                self.count("crash points", 1 if struck else 0)
                 then(scene)
                 scene.kept = point.verb == WORK
             except CheckFailed as failure:
@@ -112,7 +113,8 @@ class Stage:
         self._close(scene)
         self.play_each(points, play)
 
-    def _count(self, what: str, more: int) -> None:
+    def count(self, what: str, more: int) -> None:
+        """Add to one of the facts of the check's record."""
         with self._lock:
             self.facts[what] = self.facts.get(what, 0) + more
 

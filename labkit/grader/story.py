@@ -71,7 +71,7 @@ def of_verdict(
         kind, task = "lost", verdict.lost[0]
         parts.append(f"Lost: {names(verdict.lost)}.")
         now = f"task {task} is in no queue and in nobody's hands"
-        if removed(scene, task):
+        if task in verdict.hit and removed(scene, task):
             kind, question = "removed", ""
         elif parted_with_too_early(scene, task):
             kind, question = "too early", ""
@@ -97,17 +97,32 @@ def parted_with_too_early(scene: "Scene", task: int) -> bool:
 
 def casualty(scene: "Scene", actor: "Actor") -> str:
     """A script of the submission died of itself, or came to a TODO that is not written."""
-    errors = actor.process.errors()
-    script = Path(actor.process.script).name
-    if todo := re.search(r"NotImplementedError: (TODO (\d+): .*)", errors):
-        number = int(todo.group(2))
-        module = next((f"{each.module}.py" for each in scene.run.lab.todos if each.number == number), script)
-        return clean(f"{module}: {todo.group(1).strip()}.\nThis is not written yet.")
+    if gap := unwritten(scene, actor):
+        return gap
     status = actor.process.status or 0
     ending = f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
-    trace = own_lines(errors, Path(actor.process.script).parent)
-    summary = f"{script} ({actor.name}) {ending}" + ("; its last words:" if trace else " and said nothing.")
-    return told(scene, "\n".join([summary, *("    " + line for line in trace)]), task=0)
+    said = last_words(scene, actor)
+    script = Path(actor.process.script).name
+    return told(
+        scene, f"{script} ({actor.name}) {ending}{f'. {said}' if said else ' and said nothing.'}", task=0
+    )
+
+
+def unwritten(scene: "Scene", actor: "Actor") -> str:
+    """The TODO that a script came to and that is not written, or ""."""
+    todo = re.search(r"NotImplementedError: (TODO (\d+): .*)", actor.process.errors())
+    if not todo:
+        return ""
+    number, script = int(todo.group(2)), Path(actor.process.script).name
+    module = next((f"{each.module}.py" for each in scene.run.lab.todos if each.number == number), script)
+    return clean(f"{module}: {todo.group(1).strip()}.\nThis is not written yet.")
+
+
+def last_words(scene: "Scene", actor: "Actor") -> str:
+    """What a script said last of an error: the TODO that is not written, or its own lines of a traceback; or ""."""
+    trace = own_lines(actor.process.errors(), Path(actor.process.script).parent)
+    words = clean("\n".join(["Its last words:", *("    " + line for line in trace)])) if trace else ""
+    return unwritten(scene, actor) or words
 
 
 def own_lines(errors: str, folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ PLANTED = {
     "conftest.py", "sitecustomize.py", "usercustomize.py", "pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml",
     "pytest.py",
 }  # fmt: skip
-CLIENTS = {"redis", "valkey", "pika", "PIL", "labkit"}
+CLIENTS = {"redis", "valkey", "pika", "PIL", "fastapi", "uvicorn", "pydantic", "starlette", "fpdf", "labkit"}
 LARGEST_FILE = 1024 * 1024
 MOST_FILES = 200
 
@@ -71,9 +71,10 @@ def read(lab: Lab, source: Path) -> Submission:
         if name not in submission.files:
             submission.notes.append(f"{name} is missing.")
     submission.files |= {name: ours[name] for name in lab.given}
-    module, function = lab.work.split(".")
-    reporting = REPORT_WORK.read_text().replace("WORK_FUNCTION", function)
-    submission.files[f"{module}.py"] = ours[f"{module}.py"] + b"\n\n" + reporting.encode()
+    if lab.work:
+        module, function = lab.work.split(".")
+        reporting = REPORT_WORK.read_text().replace("WORK_FUNCTION", function)
+        submission.files[f"{module}.py"] = ours[f"{module}.py"] + b"\n\n" + reporting.encode()
     submission.notes = [clean(note) for note in submission.notes]  # a file's name may hold anything
     return submission
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from labkit.grader.commands import REMOVING_FROM_BROKER
 from labkit.grader.history import (
     BROKER_KILLED,
     COMMAND,
@@ -22,7 +23,8 @@ class Verdict:
 
     excused are those of `duplicated` that were in hand, done and not yet acknowledged, at each fault that could
     explain a repeat: at-least-once allows these and no others.
-    unexpected are ids that were worked on and never sent. recovered were hit by a fault and done all the same.
+    unexpected are ids that were worked on and never sent. hit were in somebody's hands at a fault; recovered are those
+    of them that were done all the same.
     """
 
     sent: int = 0
@@ -34,6 +36,7 @@ class Verdict:
     unexpected: list[str] = field(default_factory=list)
     recovered: list[int] = field(default_factory=list)
     excused: list[int] = field(default_factory=list)
+    hit: set[int] = field(default_factory=set)
 
     @property
     def done(self) -> int:
@@ -42,6 +45,16 @@ class Verdict:
     @property
     def repeated_without_cause(self) -> list[int]:
         return [number for number in self.duplicated if number not in self.excused]
+
+    @property
+    def lost_in_hand(self) -> list[int]:
+        """Those lost that were in somebody's hands at a fault: what a queue costs that promises at-most-once."""
+        return [number for number in self.lost if number in self.hit]
+
+    @property
+    def lost_without_cause(self) -> list[int]:
+        """Those lost that no fault hit: at-most-once allows no such loss."""
+        return [number for number in self.lost if number not in self.hit]
 
     def counts(self) -> dict[str, int]:
         """The numbers for a report."""
@@ -65,7 +78,7 @@ def judge(history: History, numbers: list[int], where: dict[int, list[str]], dea
     """
     finished = Counter(number for e in history.events(WORK_FINISHED) for number in e.tasks)
     hit, excuses = faults_and_excuses(history)
-    verdict = Verdict(sent=len(numbers))
+    verdict = Verdict(sent=len(numbers), hit=hit)
     for number in numbers:
         if finished[number]:
             group = verdict.done_once if finished[number] == 1 else verdict.duplicated
@@ -118,9 +131,11 @@ def in_hand(events: list[Event], who: str) -> set[int]:
     """The tasks that `who` had been handed, or was working on, and had not yet parted with.
 
     A task is handed over by the reply to a command that does not itself name it (a take), or when its work starts.
-    It is parted with by an answered command that names it (an acknowledgement, a rejection, a retry).
+    It is parted with by an answered command that names it (an acknowledgement, a rejection, a retry); one that its
+    take has removed from the broker, also by the end of its work, since nothing is left to be said.
     """
     held: set[int] = set()
+    removed: set[int] = set()
     naming: dict[int, tuple[int, ...]] = {}
     queued: set[int] = set()  # named within MULTI: nothing has happened to them until EXEC is answered
     for event in events:
@@ -140,8 +155,12 @@ def in_hand(events: list[Event], who: str) -> set[int]:
                 queued = set()
             held -= named
             held |= set(event.tasks) - named
+            if event.verb in REMOVING_FROM_BROKER:
+                removed |= set(event.tasks)
         elif event.what in (WORK_STARTED, WORK_FINISHED, WORK_FAILED):
             held |= set(event.tasks)
+            if event.what == WORK_FINISHED:
+                held -= removed
         elif event.what == KILLED:
             held.clear()
     return held

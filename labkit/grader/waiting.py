@@ -60,11 +60,13 @@ class Waiting:
         begun = lambda: numbers <= self.history.tasks(WORK_STARTED)  # noqa: E731
         self.wait_until(begun, expected, within=within, question=question)
 
-    def wait_done(self, *, question: str = "", quiet: float = 1.5, within: float = 20.0) -> Verdict:
+    def wait_done(self, *, question: str = "", quiet: float = 1.5, within: float = 20.0,
+                  at_most_once: bool = False) -> Verdict:  # fmt: skip
         """Wait until every task sent is done or set aside and no queue holds any; fail with a story otherwise.
 
         The wait ends early when nothing moves any more: no work, and every worker has looked in vain for `quiet`
         seconds. Then a task that is nowhere is lost, and one that still lies somewhere has been forgotten.
+        at_most_once: a task that was in hand at a fault may be lost.
         """
         deadline = time.monotonic() + within
         while True:
@@ -77,7 +79,8 @@ class Waiting:
             verdict, left = self.verdict(), self.holdings.where()
             if not left or self._at_rest(quiet) or time.monotonic() > deadline:
                 break  # else a task that somebody had in mid-air has just come down again
-        bad = verdict.lost or verdict.repeated_without_cause or verdict.unexpected or verdict.waiting or left
+        lost = verdict.lost_without_cause if at_most_once else verdict.lost
+        bad = lost or verdict.repeated_without_cause or verdict.unexpected or verdict.waiting or left
         if bad:
             looping = "" if self._at_rest(quiet) else story.without_end(self)
             self._end(story.of_verdict(self, verdict, left, looping, question), timed_out=bool(looping))
