@@ -130,9 +130,14 @@ def test(context: typer.Context) -> None:
 
 @app.command()
 def bench(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PART]...", help="start, worker, idle, grading (default: all)."),
+    ] = None,
+    *,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: a look, not a measurement.")] = False,
 ) -> None:
     """Measure the figures that the course quotes, as ratios in one run."""
     from labkit.commands.bench import run as command
 
-    sys.exit(command(quick=quick))
+    sys.exit(command(parts or [], quick=quick))

@@ -12,6 +12,8 @@ from labkit.grader.actor import PATIENCE_SECONDS
 if TYPE_CHECKING:
     from labkit.grader.scene import Scene
 
+LAST_WORDS_WITHIN_SECONDS = 2.0
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -63,12 +65,16 @@ class WebApp:
         except httpx.HTTPError as error:
             self.scene.fail(f"{what} was not answered: {error}. {story.last_words(self.scene, self.actor)}")
         if reply.status_code == 500:
-            self.scene.fail(
-                story.last_words(self.scene, self.actor) or f"{what} was answered with 500.", task=None
-            )
+            words = self._wait_for_last_words() or f"{what} was answered with 500."
+            self.scene.fail(words, task=None)
         with contextlib.suppress(ValueError, RecursionError):
             return Answer(reply.status_code, reply.text, reply.json())
         return Answer(reply.status_code, reply.text, None)
+
+    def _wait_for_last_words(self) -> str:
+        """What the script says of its error, which it may do some time after it has answered."""
+        words = lambda: story.last_words(self.scene, self.actor)  # noqa: E731
+        return self.scene.wait(words, within=LAST_WORDS_WITHIN_SECONDS) or ""
 
 
 def reserve_port() -> socket.socket:

@@ -279,3 +279,39 @@ def test_a_kill_empties_the_hands():
     play.take("alice", 1)
     play.kill("alice")
     assert play.held_by("alice") == set()
+
+
+# ---- at most once --------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_its_take_removed_is_parted_with_when_the_work_is_done():
+    play = Play(2)
+    play.command("alice", "RPOP", hands=(1,))
+    assert play.held_by("alice") == {1}
+    play.work("alice", 1)
+    assert play.held_by("alice") == set()
+    play.command("alice", "RPOP", hands=(2,))
+    play.kill("alice")
+    verdict = play.judge()
+    assert (verdict.done_once, verdict.lost, verdict.recovered) == ([1], [2], [])
+    assert (verdict.lost_in_hand, verdict.lost_without_cause) == ([2], [])
+
+
+def test_a_task_that_its_take_moved_is_in_hand_until_it_is_acknowledged():
+    play = Play(1)
+    play.take("alice", 1)
+    play.work("alice", 1)
+    assert play.held_by("alice") == {1}
+
+
+def test_a_loss_without_a_fault_is_nobodys_promise():
+    play = Play(3)
+    play.command("alice", "RPOP", hands=(1, 2))  # two at a time, and the second is forgotten
+    play.work("alice", 1)
+    play.history.add("alice", WORK_STARTED, tasks=(2,))
+    play.history.add("alice", WORK_FAILED, tasks=(2,))
+    play.command("alice", "LPUSH", names=(2,))  # set aside somewhere from where it vanished
+    play.command("alice", "RPOP", hands=(3,))
+    play.kill("alice")
+    verdict = play.judge()
+    assert (verdict.lost, verdict.lost_in_hand, verdict.lost_without_cause) == ([2, 3], [3], [2])

@@ -1,0 +1,176 @@
+"""Workers of the solutions: the cost of one task beside a bare loop, and the cost of waiting."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from labkit.bench import Row
+from labkit.brokers import EmbeddedValkey
+from labkit.course import Lab, lab, labs
+from labkit.janitor import janitor, temporary_folder
+
+BODY_BYTES = 222  # a task as the labs send it, in JSON
+IDLE_SECONDS = 10
+COUNTED = (
+    "rpop",
+    "brpop",
+    "lpush",
+    "incr",
+    "blmove",
+    "lmove",
+    "lrem",
+    "set",
+    "scan",
+    "eval",
+    "del",
+    "exists",
+)
+
+NO_WORK = '''
+
+import time as _time
+
+_tasks = int(os.environ["BENCH_TASKS"])
+_seen = 0
+_began = 0.0
+
+
+def process(task):
+    """No work: what is measured is the worker around it. Says how long all tasks but the first took."""
+    global _seen, _began
+    _seen += 1
+    if _seen == 1:
+        _began = _time.perf_counter()
+    if _seen == _tasks:
+        os.write(int(os.environ["BENCH_FD"]), str(_time.perf_counter() - _began).encode())
+    return "nothing"
+'''
+
+BARE_LOOP = """
+import json, os, sys
+import redis
+from images import process
+
+broker = redis.Redis.from_url(os.environ["VALKEY_URL"])
+while True:
+    body = broker.blmove("images", "images:processing:bare", 2, "RIGHT", "LEFT")
+    if body is not None:
+        process(body)
+        broker.lrem("images:processing:bare", 1, body)
+"""
+
+
+def worker_overhead(rounds: int) -> list[Row]:
+    """The solution's worker of lab 3 against a bare BLMOVE + LREM loop: no work, one core, in turns."""
+    tasks = 3000
+    folder = bench_folder()
+    solution, bare, a_task = [], [], []
+    with EmbeddedValkey(appendonly="off") as broker, Pinned(broker.pid):
+        for _ in range(rounds):
+            before = commands_sent(broker)
+            solution.append(tasks_a_second(folder / "worker.py", broker, tasks))
+            a_task.append((commands_sent(broker) - before) / tasks)
+            bare.append(tasks_a_second(folder / "bare.py", broker, tasks))
+    ratios = [a / b for a, b in zip(solution, bare, strict=True)]
+    return [
+        ("lab 3's worker, no-op tasks", f"{statistics.median(solution):,.0f}/s",
+         f"{statistics.median(ratios):.2f} of the bare loop"),
+        ("bare BLMOVE + LREM loop", f"{statistics.median(bare):,.0f}/s", ""),
+        ("lab 3's worker, commands a task", f"{statistics.median(a_task):.2f}", ""),
+    ]  # fmt: skip
+
+
+def bench_folder() -> Path:
+    """A copy of lab 3's solution whose work does nothing, with the bare loop beside it."""
+    folder = temporary_folder()
+    for path in lab(3).solution.glob("*.py"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "images.py").write_text((folder / "images.py").read_text() + NO_WORK)
+    (folder / "bare.py").write_text(BARE_LOOP)
+    return folder
+
+
+class Pinned:
+    """Keep a process, and what this one starts, on one core: waking the other core costs more than a command."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def __enter__(self) -> None:
+        if hasattr(os, "sched_setaffinity"):
+            self.cores = os.sched_getaffinity(0)
+            for pid in (self.pid, 0):
+                os.sched_setaffinity(pid, {min(self.cores)})
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self.cores)
+
+
+def tasks_a_second(script: Path, broker: EmbeddedValkey, tasks: int) -> float:
+    """Have a worker do `tasks` tasks that wait for it; return how many it did in a second."""
+    with broker.connect() as connection:
+        for number in range(tasks):
+            body = json.dumps(
+                {"id": f"{number:08}-0000-4000-8000-000000000000", "image": "a.jpg", "operation": "rotate"}
+            )
+            connection.ask("LPUSH", "images", body.ljust(BODY_BYTES))
+    answer, theirs = os.pipe()  # not its standard output: reading that would cost the core that is measured
+    process = start_worker(script, broker, theirs, BENCH_TASKS=str(tasks))
+    os.close(theirs)
+    try:
+        seconds = os.read(answer, 100)
+        if not seconds:
+            raise RuntimeError(f"{script.name} ended before its tasks were done")
+        return (tasks - 1) / float(seconds)
+    finally:
+        os.close(answer)
+        process.kill()
+        process.wait()
+        janitor().forget_process(process.pid)
+        with broker.connect() as connection:
+            connection.ask("FLUSHALL")  # a private server of this benchmark's own
+
+
+def start_worker(script: Path, broker: EmbeddedValkey, answer: int, **settings: str) -> subprocess.Popen:
+    """Start a worker; what it prints is thrown away, its measurement comes through the descriptor `answer`."""
+    environment = os.environ | {"VALKEY_URL": broker.url, "BENCH_FD": str(answer), **settings}
+    command = [sys.executable, str(script), "alice"]
+    return janitor().start_process(command, env=environment, pass_fds=[answer], stdout=subprocess.DEVNULL)
+
+
+def commands_sent(broker: EmbeddedValkey) -> int:
+    """How many of a worker's commands the server has executed so far; those that set up a connection left out."""
+    with broker.connect() as connection:
+        lines = connection.ask("INFO", "commandstats").decode().splitlines()
+    calls = dict(line.removeprefix("cmdstat_").split(":", 1) for line in lines if line.startswith("cmdstat_"))
+    return sum(int(calls[name].split("calls=")[1].split(",")[0]) for name in COUNTED if name in calls)
+
+
+def idle_cost(rounds: int) -> list[Row]:
+    """What an idle worker of each lab sends, with the settings that it comes with."""
+    return [
+        (f"lab {each.number}'s worker, idle commands a second", f"{idle(each):.1f}", "") for each in labs()
+    ]
+
+
+def idle(lab: Lab) -> float:
+    """Commands a second of the lab's worker on an empty queue."""
+    folder = temporary_folder()
+    with EmbeddedValkey(appendonly="off") as broker:
+        settings = {"VALKEY_URL": broker.url, "OUTPUT_DIR": str(folder)}
+        worker = [sys.executable, str(lab.solution / "worker.py"), "alice"]
+        process = janitor().start_process(worker, env=os.environ | settings, stdout=subprocess.DEVNULL)
+        while not commands_sent(broker):
+            time.sleep(0.01)
+        before = commands_sent(broker)
+        time.sleep(IDLE_SECONDS)
+        sent = commands_sent(broker) - before
+        process.kill()
+        process.wait()
+        janitor().forget_process(process.pid)
+    return sent / IDLE_SECONDS
