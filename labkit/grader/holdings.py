@@ -1,6 +1,5 @@
 """What the broker holds of a scene: its keys, what is in them, and which of its tasks lie where."""
 
-import json
 from collections.abc import Callable
 
 from labkit.brokers import Broker, InfrastructureError
@@ -92,18 +91,6 @@ class Holdings:
         held: dict[int, list[str]] = {}
         for key, values in sorted(self._census(f"{self._tasks.queue}*").items()):
             for value in values if wanted(key) else ():
-                for number in self._tasks.numbers_in(unwrapped(value)):
+                for number in self._tasks.numbers_in(value):
                     held.setdefault(number, []).append(self._tasks.called_by_students(key))
         return held
-
-
-def unwrapped(value: object) -> object:
-    """A stored value for looking tasks up in it: a dead letter carries its body as a JSON string."""
-    if not isinstance(value, bytes):
-        return value
-    try:
-        fields = json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-    body = fields.get("body") if isinstance(fields, dict) else None
-    return [value, body.encode()] if isinstance(body, str) else value

@@ -129,6 +129,9 @@ class _Reader:
         self.pauses: dict[str, Span] = {}
         self.bars: dict[tuple[str, int], Bar] = {}  # … or by process and task
         self.hands: dict[tuple[str, int], Span] = {}
+        self.removed: set[tuple[str, int]] = (
+            set()
+        )  # of those, what the broker no longer has: the work's end is the end
         self.outage: Span | None = None
         self.pending: dict[tuple[str, int], Event] = {}
         self.queued: dict[str, list[Event]] = {}  # commands within MULTI, until EXEC
@@ -276,6 +279,8 @@ class _Reader:
             if bar is not None:
                 bar.ended, bar.ending = event.at, DONE if event.what == WORK_FINISHED else FAILED
                 bar.detail = event.detail or bar.detail
+            if event.what == WORK_FINISHED and (event.who, task) in self.removed:
+                self._part_with(event, task)
 
     # ---- commands -------------------------------------------------------------------------------------------
 
@@ -320,9 +325,13 @@ class _Reader:
         self._mark(when, kind, said, command=text, tasks=tasks, label=label, answered=reply is not None)
         if reply is not None:
             for task in tasks:
-                if hand := self.hands.pop((when.who, task), None):
-                    hand.ended = when.at
-                self.origin[task] = (when.who, when.at)
+                self._part_with(when, task)
+
+    def _part_with(self, event: Event, task: int) -> None:
+        self.removed.discard((event.who, task))
+        if hand := self.hands.pop((event.who, task), None):
+            hand.ended = event.at
+        self.origin[task] = (event.who, event.at)
 
     def _kind(self, together: list[Event], named: tuple[int, ...], given: tuple[int, ...]) -> str:
         verbs = {command.verb for command in together}
@@ -368,6 +377,8 @@ class _Reader:
             self.origin[task] = (when.who, when.at)
             self.hands[when.who, task] = Span(when.who, when.at, when.at, task)
             self.picture.hands.append(self.hands[when.who, task])
+            if command.verb in commands.REMOVING_FROM_BROKER:
+                self.removed.add((when.who, task))
 
     def _note(self, command: Event, reply: Event | None) -> None:
         if reply is None:

@@ -24,6 +24,7 @@ from labkit.grader.ledger import WorkControl
 from labkit.grader.mail import Mail
 from labkit.grader.proxy import Lane
 from labkit.grader.tasks import Task, Tasks
+from labkit.grader.verdict import Verdict
 from labkit.grader.waiting import Waiting
 from labkit.grader.web import WebApp
 from labkit.resp import ReplyError
@@ -57,7 +58,7 @@ class Scene(Waiting):
         self.kept = True  # whether its timeline is worth keeping
         self._faults: dict[str, Fault] = {}
         self._minded = {}
-        self._final: dict[str, int] | None = None
+        self._final: Verdict | None = None
         self._closed = False
         self._leftovers = contextlib.ExitStack()
         self.login = broker.add_user(f"s{self.number}", self.queue)
@@ -241,13 +242,13 @@ class Scene(Waiting):
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
-    def final_counts(self) -> dict[str, int]:
-        """The verdict in numbers, as it was when the scene closed or as it is now."""
+    def final_verdict(self) -> Verdict:
+        """The verdict as it was when the scene closed, or as it is now; without any task if the broker is dead."""
         if self._final is None:
             try:
-                self._final = self.verdict().counts()
+                self._final = self.verdict()
             except (OSError, ReplyError, InfrastructureError):
-                self._final = {}  # the scene's own broker is dead
+                self._final = Verdict()  # the scene's own broker is dead
         return self._final
 
     def close(self) -> None:
@@ -255,7 +256,7 @@ class Scene(Waiting):
         if self._closed:
             return
         self._closed = True
-        self.final_counts()
+        self.final_verdict()
         for actor in self.actors:
             if actor.running:
                 actor.process.killed = True

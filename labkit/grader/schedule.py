@@ -138,6 +138,6 @@ def _counts(stage: Stage) -> dict[str, int]:
     """The verdicts of all scenes of a check, added up."""
     total: dict[str, int] = {}
     for scene in stage.scenes:
-        for word, number in scene.final_counts().items():
+        for word, number in scene.final_verdict().counts().items():
             total[word] = total.get(word, 0) + number
     return total

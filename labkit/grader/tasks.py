@@ -56,7 +56,7 @@ class Tasks:
         """The numbers of the tasks that a command's arguments or a reply name, by body or by id, without repeats."""
         found: dict[int, None] = {}
         for part in _strings(value):
-            number = self._by_body.get(part)
+            number = self._by_body.get(part) or self._by_body.get(body_within(part))
             if number:
                 found[number] = None
             elif len(part) >= 36:
@@ -84,6 +84,16 @@ def id_in(body: bytes) -> str:
         return str(uuid.UUID(json.loads(body)["id"]))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return ""
+
+
+def body_within(entry: bytes) -> bytes:
+    """The body that a dead letter carries as a JSON string under "body"; b"" if it is none."""
+    if not entry.startswith(b"{") or b'"body"' not in entry:
+        return b""
+    try:
+        return json.loads(entry)["body"].encode()
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return b""
 
 
 def as_text(body: bytes) -> list[bytes]:

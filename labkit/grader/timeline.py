@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from labkit import course
 from labkit.grader import marks, picture
 from labkit.grader.history import BROKER_KILLED, KILLED, History
+from labkit.grader.verdict import Verdict
 from labkit.grader.words import clean
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Played(Protocol):
 
     history: History
     title: str
+
+    def final_verdict(self) -> Verdict: ...
 
 
 def svg(scene: Played, *, title: str = "", queue: str = "", width: int = 900) -> str:
@@ -163,10 +166,10 @@ def _inside(grading: "Grading", check: "Check", outcome: "Outcome", room: _Room)
         other = next((each for each in grading.checks if each.id == outcome.waits_for), None)
         title = _text(other.title if other else outcome.waits_for)
         parts.append(f'<p>Not run until this passes: <a href="#{_text(outcome.waits_for)}">{title}</a></p>')
-    facts = [f"{number} {_text(what)} tried" for what, number in outcome.facts.items()]
+    facts = [f"{_text(what)}: {number}" for what, number in outcome.facts.items()]
     if facts:
         tried = ", ".join(facts)
-        parts.append(f'<p class="facts">{tried}; the scenes below are a few of them.</p>')
+        parts.append(f'<p class="facts">Tried and counted: {tried}. The scenes below are a few of them.</p>')
     if outcome.message:
         parts.append(f'<pre class="story">{_text(outcome.message[:LONGEST_STORY])}</pre>')
     told = _told(outcome)
@@ -228,19 +231,20 @@ def _scene(scene: Played, told: bool, outcome: "Outcome") -> str:
 
 
 def _chips(scene: Played, drawn: marks.Picture, outcome: "Outcome") -> str:
-    """What became of each task, as far as the history tells."""
+    """What became of each task: as the history shows it, and for those not done as it was in the end."""
     fates = drawn.fates()
     if not fates or outcome.outcome == "infrastructure":
         return ""
-    undone = [task for task, fate in fates.items() if not fate]
-    fates |= dict.fromkeys(undone, "not done")
-    if outcome.outcome == "passed":  # what the check has set up so needs no name that alarms
-        fates = {task: fate if fate in FATES else f"{fate} (allowed)" for task, fate in fates.items()}
-    else:
-        counts = scene.final_counts()
-        for word in ("lost", "waiting"):
-            if undone and counts.get(word) == len(undone):
-                fates |= dict.fromkeys(undone, word)
+    verdict, passed = scene.final_verdict(), outcome.outcome == "passed"
+    lost = (
+        verdict.lost_in_hand if passed else verdict.lost
+    )  # the end of the scene may find a task still in hand
+    for task in [task for task, fate in fates.items() if not fate]:
+        waits = task in verdict.waiting and not passed
+        fates[task] = "lost" if task in lost else "waiting" if waits else "not done"
+    if passed:  # what the check has set up so needs no name that alarms
+        calm = lambda fate: fate in FATES and FATES[fate] != "gone"  # noqa: E731
+        fates = {task: fate if calm(fate) else f"{fate} (allowed)" for task, fate in fates.items()}
     groups: dict[str, list[int]] = {}
     for task, fate in fates.items():
         groups.setdefault(fate, []).append(task)

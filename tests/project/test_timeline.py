@@ -35,6 +35,7 @@ from labkit.grader.history import (
     History,
 )
 from labkit.grader.schedule import FAILED, NOT_RUN, PASSED, Check, Outcome
+from labkit.grader.verdict import Verdict
 
 LAB = course.lab(3)
 LARGEST_PAGE = 600_000
@@ -84,8 +85,8 @@ class Played:
     schedule: dict = field(default_factory=dict)
     run: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(lab=LAB))
 
-    def final_counts(self):
-        return {}
+    def final_verdict(self):
+        return Verdict()
 
 
 def page_of(outcomes, **result):
@@ -196,7 +197,7 @@ def test_the_page_tells_the_story_and_how_many_points_were_tried(graded):
     tried = next(
         c["facts"]["crash points"] for c in result["checks"] if c["id"] == "a_killed_worker_loses_nothing"
     )
-    assert f"{tried} crash points tried" in page
+    assert f"crash points: {tried}" in page
     assert f"{result['points']} of {result['max_points']}" in page
     assert "the scene that the story tells" in page
     assert re.search(r"task 1 <b>lost</b>", page)

@@ -1,5 +1,6 @@
 """Lab 1: mail tasks, bodies that are none, and requests that the web application has to refuse."""
 
+import json
 import uuid
 
 from labkit.grader.mail import MailLane
@@ -29,6 +30,12 @@ BAD_TASKS: dict[str, bytes | dict] = {
     "half of a surrogate pair": _asking(body="\ud800"),
 }
 
+TASK_IN_UTF8 = json.dumps(
+    _asking(subject="Grüße aus Zürich", body="Liebe Ada,\n\nes ist unterwegs. ✉\n"),
+    ensure_ascii=False,
+    separators=(",", ":"),
+).encode()
+
 GOOD_REQUEST = {"to": "grace@example.com", "subject": "Grüße", "body": "Dear Grace,\n\nwelcome.\n"}
 
 
@@ -38,13 +45,6 @@ def _raw(content: bytes) -> dict:
 
 
 BAD_REQUESTS: dict[str, dict] = {  # as httpx's arguments
-    "no body": {},
-    "a body that is not JSON": _raw(b"to=grace@example.com"),
-    "NaN for a subject": _raw(b'{"to": "grace@example.com", "subject": NaN, "body": "Hello"}'),
-    "bytes that are not UTF-8": _raw(b'{"to": "grace@example.com", "subject": "\xff\xfe", "body": "Hello"}'),
-    "half of a surrogate pair": _raw(b'{"to": "grace@example.com", "subject": "\\ud800", "body": "Hello"}'),
-    "a form in place of JSON": {"data": GOOD_REQUEST},
-    "a JSON list": {"json": [GOOD_REQUEST]},
     "no address": {"json": {key: GOOD_REQUEST[key] for key in ("subject", "body")}},
     "an address that is none": {"json": GOOD_REQUEST | {"to": "grace at example dot com"}},
     "a list of addresses": {"json": GOOD_REQUEST | {"to": ["grace@example.com", "ada@example.com"]}},
@@ -52,6 +52,13 @@ BAD_REQUESTS: dict[str, dict] = {  # as httpx's arguments
     "a subject with a line break": {"json": GOOD_REQUEST | {"subject": "Hello\r\nBcc: all@example.com"}},
     "null for a body": {"json": GOOD_REQUEST | {"body": None}},
     "a body of a megabyte": {"json": GOOD_REQUEST | {"body": "x" * 1_000_000}},
+    "a JSON list": {"json": [GOOD_REQUEST]},
+    "a form in place of JSON": {"data": GOOD_REQUEST},
+    "no body": {},
+    "a body that is not JSON": _raw(b"to=grace@example.com"),
+    "bytes that are not UTF-8": _raw(b'{"to": "grace@example.com", "subject": "\xff\xfe", "body": "Hello"}'),
+    "half of a surrogate pair": _raw(b'{"to": "grace@example.com", "subject": "\\ud800", "body": "Hello"}'),
+    "NaN for a subject": _raw(b'{"to": "grace@example.com", "subject": NaN, "body": "Hello"}'),
 }
 
 

@@ -1,8 +1,17 @@
-"""Lab 2: report tasks, bodies that are none, and what must stand in the reports."""
+"""Lab 2: report tasks, bodies that are none, what must stand in the reports, and a hand on the monitor."""
 
+import asyncio
 import re
+import threading
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labkit.grader.proxy import BEFORE, Command, Lane
+
+if TYPE_CHECKING:
+    from labkit.grader.actor import Actor
+    from labkit.grader.scene import Scene
 
 USERS = ["ada", "grace", "hedy", "katherine"]
 REPORTS = ["sales", "visits", "returns"]
@@ -47,3 +56,41 @@ def trouble_with(path: Path, task: dict) -> str:
     if not re.search(rf"\bfor {task['user']}, report {task['report']}, task {task['id']}\b", text):
         return f"it is not about {task['report']} for {task['user']}; it begins: {text[:80]}"
     return ""
+
+
+class SecondLook:
+    """Holds a monitor between its two looks: before the first command after a pause of `pause` seconds.
+
+    For scene.lie_in_wait. Times are the scene's, in seconds. However slow the machine is, what happens until
+    release() happens between the looks.
+    """
+
+    def __init__(self, scene: "Scene", pause: float) -> None:
+        self._scene, self._pause = scene, pause
+        self._released = asyncio.Event()
+        self.reached = threading.Event()
+        self.began = self.first_ended = self.came_back = 0.0
+
+    def arm(self, actor: "Actor") -> None:
+        actor.lane.gates.append(self._gate)
+
+    def release(self) -> None:
+        self._scene.loop.loop.call_soon_threadsafe(self._released.set)
+
+    async def _gate(self, lane: Lane, command: Command, when: str) -> None:
+        now = self._scene.history.now()
+        if self.reached.is_set():
+            return
+        self.began = self.began or now
+        if when == BEFORE and self.first_ended and now - self.first_ended > self._pause:
+            self.came_back = now
+            self.reached.set()
+            self._scene.history.wake()
+            await self._released.wait()
+        else:
+            self.first_ended = now
+
+    def rates(self, tasks: int) -> tuple[float, float]:
+        """The lowest and the highest rate, in tasks a second, that the monitor can have seen, rounding left aside."""
+        shortest, longest = self.came_back - self.first_ended, self._scene.history.now() - self.began
+        return tasks / longest, tasks / shortest
