@@ -91,11 +91,13 @@ def draw_price(intervals: list[float], medians: list[float], worsts: list[float]
         left.fill_between(intervals, typical, worst, color=VERMILION, alpha=0.15, linewidth=0)
         middle = len(intervals) // 2
         _line(left, intervals, worst, VERMILION, "^", "--", {middle: "worst"}, (-10, 11), "right")
-        _line(left, intervals, typical, VERMILION, "o", "-", {middle: "median"}, (11, -11), "left")
+        values = [f"{float(f'{wait:.2g}'):g}" for wait in typical]
+        values[middle] = f"median {values[middle]}"
+        _line(left, intervals, typical, VERMILION, "o", "-", dict(enumerate(values)), (8, -11), "left")
         left.set_title("How long a task waits, in milliseconds")
-        values = {place: f"{value:.0f}" for place, value in enumerate(commands)}
-        _line(right, intervals, commands, BLUE, "s", "-", values, (9, 10), "left")
-        right.set_title("What an idle worker asks, RPOPs a second")
+        values = [f"{value:.0f}" for value in commands]
+        _line(right, intervals, commands, BLUE, "s", "-", dict(enumerate(values)), (9, 10), "left")
+        right.set_title("RPOPs of an idle worker, a second")
         for ax in (left, right):
             ax.set(xscale="log", yscale="log", xlabel="polling interval, in seconds")
             ax.set_xticks(intervals, [f"{interval:g}" for interval in intervals])

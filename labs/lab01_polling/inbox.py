@@ -1,4 +1,4 @@
-"""A mail server to try things out with: prints each mail that arrives, delivers none.   Run: python inbox.py"""
+"""A mail server to try things out with: it prints each mail, and delivers none.   Run: python inbox.py"""
 
 import asyncio
 import os
@@ -8,6 +8,7 @@ from email import message_from_bytes, policy
 from aiosmtpd.smtp import SMTP
 
 SMTP_URL = os.environ.get("SMTP_URL", "smtp://127.0.0.1:1025")
+INBOX_SECONDS = float(os.environ.get("INBOX_SECONDS", "0"))  # how long it takes over each mail
 
 
 class Inbox:
@@ -16,6 +17,7 @@ class Inbox:
     count = 0
 
     async def handle_DATA(self, server, session, envelope):
+        await asyncio.sleep(INBOX_SECONDS)
         self.count += 1
         mail = message_from_bytes(envelope.content, policy=policy.default)
         print(f"{self.count:4}  to {mail['To']}: {mail['Subject']}", flush=True)

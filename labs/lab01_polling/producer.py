@@ -18,7 +18,7 @@ VALKEY_URL = os.environ.get("VALKEY_URL", "redis://127.0.0.1:6379/0")
 QUEUE = os.environ.get("QUEUE", "mail")
 PORT = int(os.environ.get("PORT", "8000"))
 
-app = FastAPI(title="Mail, a little later", docs_url="/docs")
+app = FastAPI(title="Mail, a little later")
 broker = redis.Redis.from_url(VALKEY_URL, socket_timeout=1)  # connects at the first command
 
 
@@ -61,15 +61,15 @@ def tasks_waiting():
 
 @app.exception_handler(RequestValidationError)
 def bad_request(request, error):
-    """Say what was wrong, in a line each. FastAPI's own answer repeats all that was sent, a megabyte as well."""
+    """Say what was wrong, a line for each fault. FastAPI's own answer repeats all that was sent."""
     reasons = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
     return JSONResponse({"detail": reasons}, status_code=422)
 
 
 @app.exception_handler(redis.RedisError)
 def no_broker(request, error):
-    """Nothing was queued, and whoever asked has to know: 503, "try again later"."""
-    return JSONResponse({"detail": f"no broker: {error}"}, status_code=503)
+    """As far as we know nothing was queued, and whoever asked has to know: 503, "try again later"."""
+    return JSONResponse({"detail": "no broker: try again later"}, status_code=503)
 
 
 def sample(number):
@@ -83,7 +83,9 @@ def main():
     parser.add_argument("--count", type=int, help="queue so many sample mails and stop; no web server")
     asked = parser.parse_args()
     if asked.count is None:
-        return uvicorn.run(app, host="127.0.0.1", port=PORT, log_level="warning")
+        print(f"try it out at http://127.0.0.1:{PORT}/docs", flush=True)
+        uvicorn.run(app, host="127.0.0.1", port=PORT, log_level="warning")
+        return
     try:
         for number in range(1, asked.count + 1):
             task = new_task(sample(number))

@@ -27,17 +27,17 @@ def take(broker):
 
 
 def handle(broker, name, body):
-    """Send the mail of one task; set the task aside when it is rejected."""
+    """Send the mail of one task; when it is Rejected, set the task aside with the reason."""
     raise NotImplementedError("TODO 5: read the task and send its mail; a rejected task is set aside")
 
 
 def set_aside(broker, body, reason):
-    """Push a task that was not sent to the rejected list, with its reason, for a person to look at."""
+    """Push a JSON object with the reason and the body to the rejected list, for a person to look at."""
     raise NotImplementedError("TODO 6: push a JSON object with the reason and the body to the rejected list")
 
 
 def work(broker, name):
-    """Take and handle one task after the other until told to stop; pause when there is none."""
+    """Take and handle one task after the other until told to stop; pause POLL_SECONDS when there is none."""
     raise NotImplementedError(
         "TODO 3: until told to stop: take a task and handle it; when there is none, pause for POLL_SECONDS"
     )

@@ -1,4 +1,4 @@
-"""Show who waits for whom, and how fast it goes, each second.   Run: python monitor.py [--once --json]"""
+"""Show what waits, who waits, and how fast tasks are done.   Run: python monitor.py [--once --json]"""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ EVERY_SECONDS = float(os.environ.get("EVERY_SECONDS", "1"))
 
 
 def snapshot(broker):
-    """Count the tasks that wait, were done and were rejected, and the clients that stand in a blocking command."""
+    """Count the tasks "waiting", the clients "blocked", the tasks "done" and "rejected"; return a dict."""
     raise NotImplementedError(
         "TODO 7: count the tasks that wait, were done and were rejected, and the clients that are blocked"
     )
@@ -26,13 +26,13 @@ def per_second(before, after, seconds):
 
 
 def line(seen):
-    """What was seen as one line of text."""
+    """One line of text for what was seen."""
     parts = [f"{what} {seen[what]:5}" for what in ("waiting", "blocked", "done", "rejected")]
     return "   ".join([*parts, f"{seen['per_second']:7.1f} tasks/s"])
 
 
 def watch(broker, once, as_json):
-    """Print what there is to see; tasks a second need two looks, EVERY_SECONDS apart."""
+    """Look, wait EVERY_SECONDS, look again, and print what is new: a rate needs two looks."""
     before, looked = snapshot(broker), time.monotonic()
     while True:
         time.sleep(EVERY_SECONDS)

@@ -14,9 +14,7 @@ from report import Rejected, read_task, render
 VALKEY_URL = os.environ.get("VALKEY_URL", "redis://127.0.0.1:6379/0")
 QUEUE = os.environ.get("QUEUE", "reports")
 OUTPUT_DIR = Path(os.environ.get("OUTPUT_DIR", "out"))
-BLOCK_SECONDS = float(
-    os.environ.get("BLOCK_SECONDS", "1")
-)  # how long one take waits at the broker for a task
+BLOCK_SECONDS = float(os.environ.get("BLOCK_SECONDS", "1"))  # how long one take waits for a task
 RECONNECT_SECONDS = float(os.environ.get("RECONNECT_SECONDS", "0.2"))  # the first wait; it doubles up to 5 s
 BROKER_GONE = (valkey.ConnectionError, valkey.TimeoutError)
 
@@ -24,7 +22,7 @@ stopping = threading.Event()
 
 
 def take(broker):
-    """Wait up to BLOCK_SECONDS for a task, remove the oldest and return its body; None when none came."""
+    """Wait at the broker, up to BLOCK_SECONDS, for the oldest task; return its body, or None when none came."""
     raise NotImplementedError(
         "TODO 3: wait at the broker, up to BLOCK_SECONDS, for the oldest task, and return its body; "
         "None when none came"
@@ -32,21 +30,21 @@ def take(broker):
 
 
 def handle(broker, name, body):
-    """Make the report of one task, save it and count it; set the task aside when that can not be done."""
+    """Render and save one task's report, then add one to QUEUE:done; set aside what is Rejected or fails to save."""
     raise NotImplementedError(
         "TODO 4: read the task, render and save its report, and add one to QUEUE:done; set aside what fails"
     )
 
 
 def save(task, pdf):
-    """Write a report to OUTPUT_DIR/ID.pdf and return its path; under that name nobody ever sees half a report."""
+    """Write a report to OUTPUT_DIR/ID.pdf, whole or not at all, and return the path; leave nothing else there."""
     raise NotImplementedError(
         "TODO 5: write the report under another name first, then rename it: nobody may ever see half of one"
     )
 
 
 def set_aside(broker, body, reason):
-    """Push a task that was not done to the rejected list, with its reason, for a person to look at."""
+    """Push {"reason": …, "body": …} as JSON to QUEUE:rejected: a task not done, for a person to look at."""
     raise NotImplementedError("TODO 6: push a JSON object with the reason and the body to the rejected list")
 
 

@@ -6,6 +6,7 @@ import re
 import smtplib
 import urllib.parse
 import uuid
+from contextlib import closing, suppress
 from email.message import EmailMessage
 
 SMTP_URL = os.environ.get("SMTP_URL", "smtp://127.0.0.1:1025")
@@ -48,8 +49,10 @@ def send(task):
         mail["Subject"] = task["subject"]
         mail["X-Task-Id"] = task["id"]  # so that a mail can be traced to its task
         mail.set_content(task["body"])
-        with smtplib.SMTP(server.hostname, server.port, "localhost", timeout=SMTP_SECONDS) as smtp:
-            smtp.send_message(mail)
+        with closing(smtplib.SMTP(server.hostname, server.port, "localhost", timeout=SMTP_SECONDS)) as smtp:
+            smtp.send_message(mail, SENDER, [task["to"]])  # to one reader, whatever the address may hide
+            with suppress(OSError):
+                smtp.quit()  # the mail has been taken, whatever becomes of the goodbye
     except ValueError as error:  # such as a line break in the subject, which would begin a header of its own
         raise Rejected(f"no mail can be made of it: {error}") from None
     except OSError as error:  # refused, not there, or silent; smtplib's own errors are OSErrors, too

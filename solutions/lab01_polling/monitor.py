@@ -14,7 +14,7 @@ EVERY_SECONDS = float(os.environ.get("EVERY_SECONDS", "1"))
 
 
 def snapshot(broker):
-    """Count the tasks that wait and those that were set aside."""
+    """How many tasks there are: {"waiting": in the queue, "rejected": set aside}."""
     return {"waiting": broker.llen(QUEUE), "rejected": broker.llen(f"{QUEUE}:rejected")}
 
 

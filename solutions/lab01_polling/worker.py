@@ -21,13 +21,11 @@ stopping = threading.Event()
 
 def take(broker):
     """Remove the oldest task from the queue and return its body; None when the queue is empty."""
-    return broker.rpop(
-        QUEUE
-    )  # from here on the only copy is in our memory: a crash loses it (lab 3 mends that)
+    return broker.rpop(QUEUE)  # now the only copy is in our memory: a kill loses it (lab 3 mends that)
 
 
 def handle(broker, name, body):
-    """Send the mail of one task; set the task aside when it is rejected."""
+    """Send the mail of one task; when it is Rejected, set the task aside with the reason."""
     try:
         task = read_task(body)
         send(task)
@@ -39,17 +37,17 @@ def handle(broker, name, body):
 
 
 def set_aside(broker, body, reason):
-    """Push a task that was not sent to the rejected list, with its reason, for a person to look at."""
+    """Push a JSON object with the reason and the body to the rejected list, for a person to look at."""
     entry = {"reason": str(reason), "body": body.decode("utf-8", "backslashreplace")}
     broker.lpush(f"{QUEUE}:rejected", json.dumps(entry))
 
 
 def work(broker, name):
-    """Take and handle one task after the other until told to stop; pause when there is none."""
+    """Take and handle one task after the other until told to stop; pause POLL_SECONDS when there is none."""
     while not stopping.is_set():
         body = take(broker)
         if body is None:
-            stopping.wait(POLL_SECONDS)  # a sleep that a signal can end
+            stopping.wait(POLL_SECONDS)  # a sleep that SIGTERM ends
         else:
             handle(broker, name, body)
 

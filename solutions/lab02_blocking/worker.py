@@ -14,9 +14,7 @@ from report import Rejected, read_task, render
 VALKEY_URL = os.environ.get("VALKEY_URL", "redis://127.0.0.1:6379/0")
 QUEUE = os.environ.get("QUEUE", "reports")
 OUTPUT_DIR = Path(os.environ.get("OUTPUT_DIR", "out"))
-BLOCK_SECONDS = float(
-    os.environ.get("BLOCK_SECONDS", "1")
-)  # how long one take waits at the broker for a task
+BLOCK_SECONDS = float(os.environ.get("BLOCK_SECONDS", "1"))  # how long one take waits for a task
 RECONNECT_SECONDS = float(os.environ.get("RECONNECT_SECONDS", "0.2"))  # the first wait; it doubles up to 5 s
 BROKER_GONE = (valkey.ConnectionError, valkey.TimeoutError)
 
@@ -24,13 +22,13 @@ stopping = threading.Event()
 
 
 def take(broker):
-    """Wait up to BLOCK_SECONDS for a task, remove the oldest and return its body; None when none came."""
-    popped = broker.brpop(QUEUE, timeout=BLOCK_SECONDS)  # finite: between two waits we can be told to stop
+    """Wait at the broker, up to BLOCK_SECONDS, for the oldest task; return its body, or None when none came."""
+    popped = broker.brpop(QUEUE, timeout=BLOCK_SECONDS)  # finite: no signal ends a wait that has no end
     return popped[1] if popped else None
 
 
 def handle(broker, name, body):
-    """Make the report of one task, save it and count it; set the task aside when that can not be done."""
+    """Render and save one task's report, then add one to QUEUE:done; set aside what is Rejected or fails to save."""
     try:
         task = read_task(body)
         path = save(task, render(task))
@@ -43,19 +41,19 @@ def handle(broker, name, body):
 
 
 def save(task, pdf):
-    """Write a report to OUTPUT_DIR/ID.pdf and return its path; under that name nobody ever sees half a report."""
+    """Write a report to OUTPUT_DIR/ID.pdf, whole or not at all, and return the path; leave nothing else there."""
     path = OUTPUT_DIR / f"{task['id']}.pdf"
     draft = path.with_suffix(".part")
     try:
         draft.write_bytes(pdf)
-        os.replace(draft, path)  # one step: the name is there when all of the report is
+        os.replace(draft, path)  # one step: until then an older report keeps the name
     finally:
         draft.unlink(missing_ok=True)  # what a full disk leaves
     return path
 
 
 def set_aside(broker, body, reason):
-    """Push a task that was not done to the rejected list, with its reason, for a person to look at."""
+    """Push {"reason": …, "body": …} as JSON to QUEUE:rejected: a task not done, for a person to look at."""
     entry = {"reason": str(reason), "body": body.decode("utf-8", "backslashreplace")}
     broker.lpush(f"{QUEUE}:rejected", json.dumps(entry))
 

@@ -54,7 +54,8 @@ def trouble_with(path: Path, task: dict) -> str:
     except Exception as error:  # whatever pypdf raises on what is no PDF
         return f"it does not open as a PDF ({type(error).__name__}: {error})"
     if not re.search(rf"\bfor {task['user']}, report {task['report']}, task {task['id']}\b", text):
-        return f"it is not about {task['report']} for {task['user']}; it begins: {text[:80]}"
+        begins = f"it begins: {text[:80]}" if text else "there is no text in it"
+        return f"it is not about {task['report']} for {task['user']}; {begins}"
     return ""
 
 
