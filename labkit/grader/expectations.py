@@ -4,6 +4,7 @@ from labkit.grader.actor import Actor
 from labkit.grader.history import STOPPED, WORK_STARTED
 from labkit.grader.scene import Scene
 from labkit.grader.stage import Stage
+from labkit.grader.story import last_words
 from labkit.grader.verdict import Verdict
 
 NO_BROKER = "redis://127.0.0.1:1/0"
@@ -63,7 +64,7 @@ def expect_a_good_stop(scene: Scene, worker: Actor) -> Verdict:
     """After SIGTERM the worker ends with status 0; the task in hand is done, none is lost, no further one begun."""
     status = worker.wait_exit(question="What does SIGTERM do to the wait for a task, and to the loop?")
     scene.expect(status == 0, f"After SIGTERM {worker.name} ended with status {status}, not with 0.")
-    asked = scene.history.events(STOPPED)[0].at
+    asked = min((event.at for event in scene.history.events(STOPPED)), default=scene.history.now())
     verdict = scene.verdict()
     scene.expect(
         not verdict.lost and not verdict.duplicated,
@@ -102,7 +103,7 @@ def expect_patience_without_a_broker(scene: Scene, *workers: Actor) -> None:
     for worker in workers:
         scene.expect(
             worker.running,
-            f"The broker was killed under {worker.name}, who ended.",
+            f"The broker was killed under {worker.name}, who ended. {last_words(scene, worker)}".rstrip(),
             question="Which exception does a client raise whose connection dies, and where is it caught?",
         )
         tried = worker.lane.connections - connected[worker]

@@ -1,7 +1,5 @@
 """What the broker holds of a scene: its keys, what is in them, and which of its tasks lie where."""
 
-from collections.abc import Callable
-
 from labkit.brokers import Broker, InfrastructureError
 from labkit.grader.tasks import Tasks
 
@@ -81,16 +79,20 @@ class Holdings:
 
     def where(self) -> dict[int, list[str]]:
         """For each task the keys that hold it, dead-letter lists left out."""
-        return self._holders(lambda key: not key.endswith(DEAD_LETTERS))
+        return self.where_and_dead()[0]
 
     def dead(self) -> set[int]:
         """The tasks in the dead-letter lists."""
-        return set(self._holders(lambda key: key.endswith(DEAD_LETTERS)))
+        return self.where_and_dead()[1]
 
-    def _holders(self, wanted: Callable[[str], bool]) -> dict[int, list[str]]:
+    def where_and_dead(self) -> tuple[dict[int, list[str]], set[int]]:
+        """Both at one moment: a task that circulates is not seen twice, nor missed."""
         held: dict[int, list[str]] = {}
+        dead: set[int] = set()
         for key, values in sorted(self._census(f"{self._tasks.queue}*").items()):
-            for value in values if wanted(key) else ():
-                for number in self._tasks.numbers_in(value):
+            for number in [number for value in values for number in self._tasks.numbers_in(value)]:
+                if key.endswith(DEAD_LETTERS):
+                    dead.add(number)
+                else:
                     held.setdefault(number, []).append(self._tasks.called_by_students(key))
-        return held
+        return held, dead

@@ -18,6 +18,7 @@ from labkit.resp import Frame, FrameReader, ProtocolError, ReplyError, encode
 
 BEFORE, AFTER = "before", "after"
 SHOWN_CHARACTERS = 100  # of one argument, in the history
+TOO_LATE_SECONDS = 0.1
 MOST_WAITING = 1000  # commands of one connection that are read ahead of the broker
 
 
@@ -244,6 +245,7 @@ class _Conversation:
             if self.streaming:
                 continue
             if command.blocking and self.closing:
+                await self._note_what_came_too_late(command)
                 return
             self.blocked = command.blocking
             reply = await self.replies.get()
@@ -254,6 +256,12 @@ class _Conversation:
             if self.lane.dead:
                 return
             await self._answer(reply.raw)
+
+    async def _note_what_came_too_late(self, command: Command) -> None:
+        """A client that has closed does not wait; but a take that finds a task at once has taken it all the same."""
+        with contextlib.suppress(TimeoutError):
+            reply = await asyncio.wait_for(self.replies.get(), TOO_LATE_SECONDS)
+            self.lane.record_reply(command, reply.value)
 
     async def _answer(self, raw: bytes) -> None:
         """Write to the client; that it has gone meanwhile does not unsay what it sent before."""

@@ -106,7 +106,7 @@ class Stage:
         if self.replay and "point" in self.replay:
             play(Point(**self.replay["point"]))
             return
-        scene = self.scene("nothing is killed", own_broker=own_broker)
+        scene = self.scene("without a fault", own_broker=own_broker)
         first(scene)
         calm(scene)
         points = points_of(scene, name, running=own_broker)

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.grader import commands
-from labkit.grader.history import BROKER_KILLED, COMMAND, KILLED, REPLY, WORK_FINISHED, WORK_STARTED, Event
+from labkit.grader.history import (
+    BROKER_KILLED,
+    COMMAND,
+    KILLED,
+    REPLY,
+    STOPPED,
+    WORK_FINISHED,
+    WORK_STARTED,
+    Event,
+)
 from labkit.grader.steps import steps
 from labkit.grader.verdict import Verdict
 from labkit.grader.words import clean, counted, moment, names
@@ -181,7 +190,7 @@ def last_act(scene: "Scene", actor: "Actor") -> str:
 
 
 def fault_words(scene: "Scene") -> str:
-    """One sentence on the fault of a scene: who was killed, and when, in words and by command."""
+    """One sentence on the fault of a scene: who was killed or asked to stop, and when, in words and by command."""
     events = scene.history.events()
     for position in range(
         len(events) - 1, -1, -1
@@ -189,6 +198,8 @@ def fault_words(scene: "Scene") -> str:
         event, before = events[position], events[:position]
         if event.what == KILLED:
             return f"{event.who} was killed {_when(before, event.who, event.detail)}."
+        if event.what == STOPPED:
+            return f"{event.who} was asked to stop ({event.detail}) {_when(before, event.who, scene.title)}."
         if event.what == BROKER_KILLED:
             who = next((e.who for e in reversed(before) if e.what in (COMMAND, WORK_STARTED)), "")
             return f"The broker was killed and restarted; {who} stood {_when(before, who, event.detail)}."

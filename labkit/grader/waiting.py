@@ -32,9 +32,12 @@ class Waiting:
 
     def verdict(self) -> Verdict:
         """What has become of each task that was sent."""
-        return judge(
-            self.history, sorted(self.history.tasks(SENT)), self.holdings.where(), self.holdings.dead()
-        )
+        return self._verdict_and_left()[0]
+
+    def _verdict_and_left(self) -> tuple[Verdict, dict[int, list[str]]]:
+        """The verdict, and for each task that is left the keys that hold it, at the same moment."""
+        left, dead = self.holdings.where_and_dead()
+        return judge(self.history, sorted(self.history.tasks(SENT)), left, dead), left
 
     def wait(self, condition: Callable[[], object], within: float = PATIENCE_SECONDS) -> object:
         """Wait until the condition is true and return its value; None in the end. Judges nothing."""
@@ -76,7 +79,7 @@ class Waiting:
             )
             if casualty := self._casualty():
                 self._end(story.casualty(self, casualty))
-            verdict, left = self.verdict(), self.holdings.where()
+            verdict, left = self._verdict_and_left()
             if not left or self._at_rest(quiet) or time.monotonic() > deadline:
                 break  # else a task that somebody had in mid-air has just come down again
         lost = verdict.lost_without_cause if at_most_once else verdict.lost

@@ -35,7 +35,7 @@ class Task(Mail):
 
 @contextlib.asynccontextmanager
 async def lifespan(app):
-    async with redis.Redis.from_url(VALKEY_URL, socket_timeout=2) as broker:
+    async with redis.Redis.from_url(VALKEY_URL, socket_timeout=3) as broker:
         yield {"broker": broker}
 
 

@@ -23,7 +23,7 @@ PAGE = """<!doctype html><title>Mail</title><form onsubmit="fetch('/send-email',
 body: JSON.stringify(Object.fromEntries(new FormData(this)))}).then(a => a.text()).then(alert); return false">
 <input name=to><input name=subject><textarea name=body></textarea><button>Send</button></form>"""
 
-broker = redis.Redis.from_url(VALKEY_URL, socket_timeout=1)
+broker = redis.Redis.from_url(VALKEY_URL, socket_timeout=3)
 
 
 def faults(asked):

@@ -19,7 +19,7 @@ QUEUE = os.environ.get("QUEUE", "mail")
 PORT = int(os.environ.get("PORT", "8000"))
 
 app = FastAPI(title="Mail, a little later")
-broker = valkey.Valkey.from_url(VALKEY_URL, socket_timeout=1)  # connects at the first command
+broker = valkey.Valkey.from_url(VALKEY_URL, socket_timeout=3)  # connects at the first command
 
 
 class Mail(BaseModel):
@@ -69,7 +69,7 @@ def bad_request(request, error):
 @app.exception_handler(valkey.ValkeyError)
 def no_broker(request, error):
     """As far as we know nothing was queued, and whoever asked has to know: 503, "try again later"."""
-    return JSONResponse({"detail": f"no broker: {error}"}, status_code=503)
+    return JSONResponse({"detail": "no broker: try again later"}, status_code=503)
 
 
 def sample(number):
