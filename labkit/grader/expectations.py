@@ -33,6 +33,7 @@ def expect_reasons(scene: Scene) -> None:
         scene.expect(
             isinstance(kept, dict) and len(str(kept.get("reason", ""))) > 3 and "body" in kept,
             f"An entry of the rejected list is a JSON object with a reason and a body, not: {shown(entry)}",
+            question="What will somebody need who looks at this entry next week?",
         )
 
 

@@ -31,12 +31,27 @@ Row = tuple[Event, str, str]  # the event, its command, the words for it
 
 def steps(scene: "Scene", task: int) -> list[str]:
     """The steps of a task, as lines. For task 0: the last things that anybody did in the scene."""
-    rows = Steps(scene, task).rows()
+    rows = together(Steps(scene, task).rows())
     gap: list[Row | None] = [None]
     if len(rows) > MOST_STEPS:
         rows = [*rows[: MOST_STEPS // 2], *gap, *rows[-MOST_STEPS // 2 :]]
     width = max([len(row[0].who) for row in rows if row], default=0)
     return [line(row, width) if row else "    …" for row in rows]
+
+
+def together(rows: list[Row]) -> list[Row]:
+    """The rows, with what one process did many times in a row (looks into an empty queue) told once, with its count."""
+    runs: list[tuple[Row, int]] = []
+    for row in rows:
+        last = runs[-1][0] if runs else None
+        if last and (last[0].who, *last[1:]) == (row[0].who, *row[1:]):
+            runs[-1] = (last, runs[-1][1] + 1)
+        else:
+            runs.append((row, 1))
+    return [
+        (event, command, f"{words} ({times} times)".strip() if times > 1 else words)
+        for (event, command, words), times in runs
+    ]
 
 
 def line(row: Row, width: int) -> str:

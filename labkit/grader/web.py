@@ -65,8 +65,9 @@ class WebApp:
         except httpx.HTTPError as error:
             self.scene.fail(f"{what} was not answered: {error}. {story.last_words(self.scene, self.actor)}")
         if reply.status_code == 500:
-            words = self._wait_for_last_words() or f"{what} was answered with 500."
-            self.scene.fail(words, task=None)
+            words = self._wait_for_last_words()
+            unwritten = story.unwritten(self.scene, self.actor)
+            self.scene.fail(unwritten or f"{what} was answered with 500. {words}".rstrip(), task=None)
         with contextlib.suppress(ValueError, RecursionError):
             return Answer(reply.status_code, reply.text, reply.json())
         return Answer(reply.status_code, reply.text, None)

@@ -19,7 +19,7 @@ QUEUE = os.environ.get("QUEUE", "mail")
 PORT = int(os.environ.get("PORT", "8000"))
 
 app = FastAPI(title="Mail, a little later")
-broker = redis.Redis.from_url(VALKEY_URL, socket_timeout=1)  # connects at the first command
+broker = redis.Redis.from_url(VALKEY_URL, socket_timeout=3)  # connects at the first command
 
 
 class Mail(BaseModel):

@@ -32,7 +32,7 @@ def handle(broker, name, body):
 
 
 def set_aside(broker, body, reason):
-    """Push a JSON object with the reason and the body to the rejected list, for a person to look at."""
+    """Push a JSON object with the reason and the body, as text, to QUEUE:rejected, for a person to look at."""
     raise NotImplementedError("TODO 6: push a JSON object with the reason and the body to the rejected list")
 
 
