@@ -93,7 +93,7 @@ def reset(number: Number) -> None:
 @app.command()
 def demo(
     number: Annotated[int, typer.Argument(metavar="[N]", help="The lab's number.")] = 3,
-    photos: Annotated[Path | None, typer.Option(metavar="DIR", help="Work on these photographs.")] = None,
+    photos: Annotated[Path | None, typer.Option(metavar="DIR", help="Your photographs (lab 3).")] = None,
     submission: Annotated[Path | None, typer.Option(metavar="DIR", help="Whose code is on stage.")] = None,
     brokers: Brokers = "embedded",
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live view.")] = False,

@@ -1,8 +1,9 @@
 """The live demonstration of a lab: `./lab demo [N] [--photos DIR] [--plain]`. It ends by itself.
 
-A *script* (the lab's demo.toml) says what is said, done and then seen; the *act* (act.py) does it on a scene
-of the grader; a *stage* shows it: plain lines (stage.py) or a live view (live.py). What is seen is checked:
-a demonstration that does not show what it says ends with status 1.
+A *script* (the lab's demo.toml) says what is said, done and then seen. A *player* plays it: the lab's *act* (act.py,
+acts/) does what is to be done on a scene of the grader and says what there is to see, and a *stage* shows that: plain
+lines (stage.py) or a live view (live.py). What is seen is checked: a demonstration that does not show what it says
+ends with status 1.
 """
 
 import contextlib
@@ -13,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.course import Lab
-from labkit.demo import keep, script
-from labkit.demo.act import Act
-from labkit.demo.photographs import Drawing, NoPhotographs, usable
+from labkit.demo import script
+from labkit.demo.acts import act_of
+from labkit.demo.keep import keep
+from labkit.demo.player import Player
+from labkit.demo.props import BadProps
+from labkit.demo.report import Report
 from labkit.demo.script import NoScript
 from labkit.demo.signals import Signals, Stopped
 from labkit.demo.stage import PlainStage, Stage, write
-from labkit.demo.view import called
-from labkit.grader.failure import InfrastructureError
+from labkit.demo.watch import Watch
+from labkit.grader.failure import InfrastructureError, NotApplicable
 from labkit.grader.run import Run
 from labkit.grader.scene import Scene
 from labkit.grader.submission import BadSubmission
@@ -44,11 +48,11 @@ def play(
 ) -> int:
     """Play the lab's demonstration and return the exit status.
 
-    photos: a folder of photographs to work on, which is only read (default: the lab's own).
+    photos: a folder of photographs to work on, which is only read (default: the lab's own; for lab 3 alone).
     submission: the folder whose scripts are played (default: the lab's solution).
     plain: print lines (default: unless in a terminal).
     speed: 2 plays twice as fast (default: LAB_DEMO_SPEED, or 1).
-    results: where the images and the timeline stay (default: .lab/labNN/demo).
+    results: where what was made and the timeline stay (default: .lab/labNN/demo).
 
     Status 0: everything was seen; 1: something was not; 2: the command was wrong; 3: infrastructure;
     128 + N: ended by signal N.
@@ -59,7 +63,7 @@ def play(
             return performance.run(brokers, signals)
         except Stopped as stopped:
             status, words = stopped.status, "the demonstration was stopped; nothing of it is left running"
-        except (NoScript, NoPhotographs, BadSubmission, BadSpeed) as wrong:
+        except (NoScript, BadProps, BadSubmission, BadSpeed) as wrong:
             status, words = WRONG_COMMAND, str(wrong)
         except (InfrastructureError, OSError) as trouble:
             status, words = INFRASTRUCTURE, str(trouble)
@@ -87,9 +91,10 @@ class Performance:
         """The arguments are those of `play`; what is wrong with them is raised before anything is started."""
         self.lab = lab
         self.script = script.read(lab)
+        self.act = act_of(lab)
         self.code = read_submission(lab, (submission or lab.solution).resolve())
-        self.photos = photos.resolve() if photos else None
-        self.names = usable(self.photos, self.script.tasks) if self.photos else []
+        self.props = self.act.PROPS(lab, self.script, photos.resolve() if photos else None)
+        self.code.files |= self.props.files
         self.speed = speed or _speed(os.environ.get("LAB_DEMO_SPEED", "1"))
         self.results = results or lab.state / "demo"
         self.console = None if plain else _terminal()
@@ -98,43 +103,44 @@ class Performance:
     def run(self, brokers: str, signals: Signals) -> int:
         """Play it; return the exit status. Whatever happens, the terminal is restored and all else ended."""
         with contextlib.ExitStack() as leaving:
-            drawing = None if self.photos else leaving.enter_context(contextlib.closing(Drawing(self.lab)))
+            leaving.enter_context(contextlib.closing(self.props)).open()
             run = leaving.enter_context(Run(self.lab, self.code, brokers=brokers))
-            scene = leaving.enter_context(contextlib.closing(run.scene(self.lab.title, seed=0)))
-            scene.settings["INPUT_DIR"] = str(self.photos or drawing.folder)
-            stage = leaving.enter_context(contextlib.closing(self._stage(scene)))
+            scene = leaving.enter_context(contextlib.closing(self._scene(run)))
+            stage = leaving.enter_context(contextlib.closing(self._stage()))
             signals.check()
+            watch = Watch(scene, stage, signals, self.speed)
+            act = self.act(scene, self.script, watch, self.props)
+            act.owns_broker = scene.broker is not run.broker
+            watch.view = act.view
             stage.open()
-            options = {"drawing": drawing, "photographs": self.names, "speed": self.speed}
-            act = Act(scene, self.script, stage, signals, **options)
-            act.play()
-            kept = keep.keep(scene, self.results, self.script.task)
-        self._report(act, kept)
-        return PASSED if act.passed else NOT_SEEN
+            player = Player(self.script, act, watch)
+            player.play()
+            act.lay_out()
+            kept = keep(scene, self.results, self.script)
+        story = "" if player.passed else f"The demonstration did not show what it should.\n{player.story}"
+        ask = tuple(line.format(**act.words()) for line in self.script.ask) if player.passed else ()
+        self._report(Report(act.verdict, story.rstrip(), kept, ask))
+        return PASSED if player.passed else NOT_SEEN
 
-    def _stage(self, scene: Scene) -> Stage:
-        def task(number: int) -> str:
-            return called(scene, number, self.script.task)
+    def _scene(self, run: Run) -> Scene:
+        """A scene with a broker of its own if the script needs one, and there can be one."""
+        if self.script.own_broker:
+            with contextlib.suppress(NotApplicable):
+                return run.scene(self.lab.title, seed=0, own_broker=True)
+        return run.scene(self.lab.title, seed=0)
 
+    def _stage(self) -> Stage:
         if self.console is None:
-            return PlainStage(lambda: time.monotonic() - self.began, task)
+            return PlainStage(lambda: time.monotonic() - self.began)
         from labkit.demo.live import LiveStage
 
-        return LiveStage(f"Lab {self.lab.number}: {self.lab.title}", task, self.console)
+        return LiveStage(f"Lab {self.lab.number}: {self.lab.title}", self.console)
 
-    def _report(self, act: Act, kept: list[tuple[str, Path]]) -> None:
-        rows, sent, story = keep.table(act.verdict), act.verdict.sent, act.story
-        if story:
-            story = f"The demonstration did not show what it should.\n{story}"
-        if self.console is not None:
-            from labkit.demo.live import report
-
-            report(self.console, rows, sent, kept, story)
-            return
-        counts = ", ".join(f"{word} {len(tasks)}" for word, tasks, _ in rows)
-        places = [f"{what}: {where}" for what, where in kept]
-        for line in (*story.splitlines(), f"verdict: sent {sent}, {counts}", *places):
-            write(sys.stdout, line)
+    def _report(self, report: Report) -> None:
+        if self.console is None:
+            report.print_lines()
+        else:
+            report.print_table(self.console)
 
 
 def _terminal() -> "Console | None":

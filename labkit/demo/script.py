@@ -12,23 +12,47 @@ class NoScript(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One step; do and see hold a method's name and its arguments, split."""
+    """One step; do and see hold a word of the lab's act and its arguments, split.
+
+    always: is played even after a step that failed. own_broker: is left out where the broker is not ours to kill.
+    """
 
     say: tuple[str, ...]
     do: tuple[tuple[str, ...], ...]
     see: tuple[tuple[str, ...], ...]
     always: bool
+    own_broker: bool
 
 
 @dataclass(frozen=True)
 class Script:
-    """A whole demonstration. `task` tells a task in a few words; a room needs seconds_each for one."""
+    """A whole demonstration.
+
+    tasks: how many are sent at least. task: a pattern that tells a task in a few words, from its own fields.
+    makes: what the work makes, in the plural. seconds_each: of work on one task, so that a room can follow.
+    settings: environment of the lab's scripts. shortest: those of them, in seconds, that shrink when it is played
+    faster, but not below this. ask: the question for the room in the end, a line each.
+    """
 
     tasks: int
     task: str
+    makes: str
     seconds_each: float
     settings: dict[str, object]
+    shortest: dict[str, float]
+    ask: tuple[str, ...]
     steps: tuple[Step, ...]
+
+    @property
+    def own_broker(self) -> bool:
+        """Whether the demonstration needs a broker that it may kill."""
+        return any(step.own_broker for step in self.steps)
+
+    def settings_at(self, speed: float) -> dict[str, object]:
+        """The settings for a demonstration that is played so many times as fast; none ever grows."""
+        fast = max(1, speed)
+        shrunk = {key: max(least, self.settings[key] / fast) for key, least in self.shortest.items()}
+        return self.settings | {key: f"{seconds:g}" for key, seconds in shrunk.items()}
 
 
 def read(lab: Lab) -> Script:
@@ -45,8 +69,11 @@ def read(lab: Lab) -> Script:
     return Script(
         tasks=facts["tasks"],
         task=facts["task"],
+        makes=facts["makes"],
         seconds_each=facts["seconds_each"],
         settings=facts.get("settings", {}),
+        shortest=facts.get("shortest", {}),
+        ask=tuple(facts["ask"]),
         steps=tuple(_step(step, known) for step in facts["step"]),
     )
 
@@ -55,4 +82,10 @@ def _step(step: dict, known: dict[str, str]) -> Step:
     def words(key: str) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(line.format(**known).split()) for line in step.get(key, ()))
 
-    return Step(tuple(step.get("say", ())), words("do"), words("see"), step.get("always", False))
+    return Step(
+        say=tuple(step.get("say", ())),
+        do=words("do"),
+        see=words("see"),
+        always=step.get("always", False),
+        own_broker=step.get("own_broker", False),
+    )

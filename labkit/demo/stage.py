@@ -32,9 +32,9 @@ class Stage(Protocol):
 class PlainStage:
     """A line for everything, with its time; no control characters, and ASCII marks for any encoding."""
 
-    def __init__(self, clock: Callable[[], float], task: Callable[[int], str]) -> None:
-        """clock: seconds since the beginning. task: tells a task in a few words."""
-        self._clock, self._task = clock, task
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """clock: seconds since the beginning."""
+        self._clock = clock
         self._told = 0
 
     def open(self) -> None: ...
@@ -43,10 +43,9 @@ class PlainStage:
         write(sys.stdout, f"{self._clock():6.1f} s  {MARKS[kind]}{text}")
 
     def show(self, view: View) -> None:
-        for event, seconds in view.finished[self._told :]:
-            for number in event.tasks:
-                self.line(NOTE, f"{event.who}: task {number} done in {seconds:.1f} s ({self._task(number)})")
-        self._told = len(view.finished)
+        for news in view.news[self._told :]:
+            self.line(NOTE, news)
+        self._told = len(view.news)
 
     def close(self) -> None: ...
 

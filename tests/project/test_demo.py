@@ -1,4 +1,4 @@
-"""The demonstration of lab 3: it shows what it says, says what it did not show, and leaves nothing behind."""
+"""The demonstrations: they show what they say, say what they did not show, and leave nothing behind."""
 
 import contextlib
 import inspect
@@ -9,52 +9,91 @@ import pty
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import uuid
 import xml.etree.ElementTree
+from email import message_from_bytes
 from pathlib import Path
 
+import pypdf
 import pytest
 from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
 
-from labkit import course
+from labkit import course, stubs
+from labkit.brokers import EmbeddedValkey
 from labkit.demo import script
-from labkit.demo.act import Act
+from labkit.demo.acts import act_of
 from labkit.demo.live import HEIGHT, WIDTH, LiveStage
-from labkit.demo.stage import SAY
-from labkit.demo.view import DEAD, WORKS, Sent, View, WorkerView
+from labkit.demo.stage import NOTE, SAY, SEEN
+from labkit.demo.view import DONE, GONE, STRONG, Bar, Panel, Tiles, View, Words
 from labkit.janitor import is_running, process_mark
 
-LAB = course.lab(3)
+LABS = [lab.number for lab in course.labs()]
 LONGEST_LINE = 72  # of narration; a panel of 80 columns holds 76, and a mark
 WITHIN_SECONDS = 90  # a whole demonstration, at SPEED, on a machine that is busy
 SPEED = 20
+SIZES = ((WIDTH, HEIGHT), (120, 40))
 PLAY = """
-import json, sys
+import io, json, sys
 from pathlib import Path
-from labkit import course
-from labkit.demo import play
+from rich.console import Console
+from labkit import course, demo
+from labkit.demo.live import LiveStage
 asked = json.loads(sys.argv[1])
 course.STATE = Path(asked.pop("state"))  # not the student's own .lab
 folders = {name: Path(asked.pop(name)) for name in ("photos", "submission") if asked.get(name)}
-sys.exit(play(course.lab(3), folders.get("photos"), folders.get("submission"), **asked))
+lab, frames, sizes = course.lab(asked.pop("lab")), open(asked.pop("frames"), "w", buffering=1), asked.pop("sizes")
+
+class Both(demo.PlainStage):
+    # prints lines, and notes beside them what the live view has on its screen at this moment
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.live = LiveStage(lab.title, Console(file=io.StringIO(), width=80, height=24))
+    def line(self, kind, text):
+        super().line(kind, text)
+        self.live.line(kind, text)
+        self.note()
+    def show(self, view):
+        super().show(view)
+        self.live.show(view)
+        self.note()
+    def note(self):
+        for width, height in sizes:
+            lines = [line.plain for line in self.live.screen(width, height)]
+            frames.write(json.dumps([width, height, lines]) + chr(10))
+
+demo.PlainStage = Both
+sys.exit(demo.play(lab, folders.get("photos"), folders.get("submission"), **asked))
 """
 
 
 class Demo:
     """One demonstration in a process of its own, with temporary folders of its own."""
 
-    def __init__(self, home, **asked):
-        self.state, self.temporary = home / "state", home / "tmp"
+    def __init__(self, home, lab=3, **asked):
+        self.lab = course.lab(lab)
+        self.state, self.temporary, self.frames = home / "state", home / "tmp", home / "frames"
         self.temporary.mkdir(exist_ok=True)
-        self.out = self.state / "lab03" / "demo" / "out"
-        asked = {"state": str(self.state), "plain": True, "speed": SPEED} | asked
-        asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
+        self.folder = self.state / f"lab{lab:02}"
+        self.out = self.folder / "demo" / "out"
+        own = {
+            "state": self.state,
+            "lab": lab,
+            "frames": self.frames,
+            "sizes": SIZES,
+            "plain": True,
+            "speed": SPEED,
+        }
+        asked = {
+            name: str(value) if isinstance(value, Path) else value for name, value in (own | asked).items()
+        }
         self.command = [sys.executable, "-c", PLAY, json.dumps(asked)]
         self.environment = {name: text for name, text in os.environ.items() if name != "LAB_DEMO_SPEED"}
         self.environment |= {"TMPDIR": str(self.temporary), "PYTHONPATH": str(course.ROOT)}
@@ -82,11 +121,16 @@ class Demo:
                 process.kill()
                 alarm.cancel()
 
+    def screens(self, size):
+        """What the live view had on a screen of this size, moment by moment: lists of lines."""
+        moments = map(json.loads, self.frames.read_text().splitlines())
+        return [lines for width, height, lines in moments if (width, height) == size]
+
     def leaves_nothing(self, family):
         """Tell whether no process of the family and no temporary folder is there any more."""
 
         def gone():
-            folders = [*self.temporary.iterdir(), *self.state.glob("lab03/.*")]
+            folders = [*self.temporary.iterdir(), *self.folder.glob(".*")]
             return not folders and not any(still_there(pid, mark) for pid, mark in family.items())
 
         return wait_until(gone)
@@ -110,7 +154,7 @@ def photos(tmp_path_factory):
     (folder / "notes.txt").write_text("not a photograph\n")
     (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff not one either")
     (folder / "folder.jpg").mkdir()
-    (folder / "elsewhere.jpg").symlink_to(LAB.solution / "images.py")
+    (folder / "elsewhere.jpg").symlink_to(course.lab(3).solution / "images.py")
     return folder
 
 
@@ -125,12 +169,12 @@ def wait_until(event, within=10):
 
 
 def read_until(stream, words):
-    """Read lines until one holds the words; return it."""
+    """Read lines until one holds the words; return all that were read."""
     seen = []
     for line in stream:
         seen.append(line)
         if words in line:
-            return line
+            return "".join(seen)
     raise AssertionError(f"{words!r} was never said; this was: {''.join(seen)}")
 
 
@@ -153,31 +197,54 @@ def still_there(pid, mark):
     return is_running(pid) and process_mark(pid) == mark
 
 
-def edited_solution(folder, name, before, after):
-    """A submission: the solution with one edit."""
-    shutil.copytree(LAB.solution, folder)
+def edited_solution(folder, lab, name, before, after):
+    """A submission: the lab's solution with one edit."""
+    shutil.copytree(course.lab(lab).solution, folder)
     text = (folder / name).read_text()
     assert before in text
     (folder / name).write_text(text.replace(before, after))
     return folder
 
 
-def test_it_shows_all_that_it_says_and_loses_nothing(home):
+def expect_all_seen(demo, ended, *, left_out=0):
+    """It ended well, and all its sights came; every line has its time, and a log can hold it."""
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert not ended.stderr
+    expected = sum(len(step.see) for step in script.read(demo.lab).steps) - left_out
+    assert (ended.stdout.count("[seen]"), ended.stdout.count("[NOT SEEN]")) == (expected, 0), ended.stdout
+    spoken, _, rest = ended.stdout.partition("verdict: ")
+    assert all(re.match(r" *\d+\.\d s  ", line) for line in spoken.splitlines()), "a line without its time"
+    assert not re.search(r"[^\n\x20-\x7e]", ended.stdout), "a control character, or one that ASCII has not"
+    assert rest.splitlines()[3].startswith("Ask the class: "), "the question is the last that is said"
+    assert not list(demo.temporary.iterdir())
+
+
+def expect_screens_that_fit(demo, ended):
+    """At every moment the live view filled the screen, line by line; what was said and seen was cut nowhere."""
+    for size in SIZES:
+        screens = demo.screens(size)
+        assert screens
+        for lines in screens:
+            assert [cell_len(line) for line in lines] == [size[0]] * size[1], "\n".join(lines)
+    whole = {line for lines in demo.screens(SIZES[0]) for line in lines}
+    for mark, words in re.findall(r"^ *[\d.]+ s  (  \[seen\] )?(\w.*)$", ended.stdout, re.MULTILINE):
+        told = f"  ✓ {words}" if mark else words
+        assert any(line.removeprefix("│ ").startswith(f"{told} ") for line in whole), (
+            f"cut, or never shown: {told}"
+        )
+
+
+def test_lab_3_shows_all_that_it_says_and_loses_nothing(home):
     demo = Demo(home)
     demo.out.mkdir(parents=True)
     (demo.out / "of the last time.jpg").touch()
     ended = demo.run()
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert not ended.stderr
-    expected = sum(len(step.see) for step in script.read(LAB).steps)
-    assert (ended.stdout.count("[seen]"), ended.stdout.count("[NOT SEEN]")) == (expected, 0), ended.stdout
+    expect_all_seen(demo, ended)
+    expect_screens_that_fit(demo, ended)
     assert "verdict: sent 12, done once 12, duplicated 0, lost 0, recovered 1\n" in ended.stdout
     killed = re.search(r"alice has task (\d+) in hand", ended.stdout).group(1)
     assert f"task {killed} lies in images:processing:alice" in ended.stdout
     assert f"task {killed}, in hand at the kill, was done by bob" in ended.stdout
-    spoken = [line for line in ended.stdout.splitlines() if not line.startswith(("verdict:", "the "))]
-    assert all(re.match(r" *\d+\.\d s  ", line) for line in spoken), "a line without its time"
-    assert not re.search(r"[^\n\x20-\x7e]", ended.stdout), "a control character, or one that ASCII has not"
 
     pictures = sorted(path.name for path in demo.out.iterdir())
     assert [name[:3] for name in pictures] == [f"{number:02}-" for number in range(1, 13)], pictures
@@ -185,8 +252,71 @@ def test_it_shows_all_that_it_says_and_loses_nothing(home):
         Image.open(demo.out / name).load()
     timeline = xml.etree.ElementTree.parse(demo.out.parent / "timeline.svg")
     assert "alice" in "".join(timeline.getroot().itertext())
-    assert not list(demo.temporary.iterdir())
-    assert any((demo.state / "lab03" / "photos").iterdir()), "the photographs are drawn once, and kept"
+    assert any((demo.folder / "photos").iterdir()), "the photographs are drawn once, and kept"
+
+
+def test_lab_1_loses_the_mail_in_hand_and_takes_what_anyone_posts(home):
+    demo = Demo(home, lab=1)
+    with demo.playing() as process:
+        said = read_until(process.stdout, "came from a second terminal")
+        port = int(re.search(r"listens on port (\d+)", said).group(1))
+        typed = "\n".join(
+            demo.screens(SIZES[0])[-1][-2:]
+        )  # as one copies it, with the spaces at the line's end
+        answer = subprocess.run(["sh", "-c", typed], capture_output=True, text=True, timeout=WITHIN_SECONDS)
+        assert uuid.UUID(json.loads(answer.stdout)["id"]), typed
+        rest, errors = process.communicate()
+    ended = subprocess.CompletedProcess(process.args, process.returncode, said + rest, errors)
+    expect_all_seen(demo, ended)
+    expect_screens_that_fit(demo, ended)
+    assert f"$ curl -X POST http://127.0.0.1:{port}/send-email -d " in said
+    assert re.search(r"answered 202 after \d+ ms: task 1 is queued, and no worker runs", said)
+    counts = re.search(r"verdict: sent (\d+), done once (\d+), duplicated 0, lost 1, recovered 0\n", rest)
+    sent, done = map(int, counts.groups())
+    assert done == sent - 1 >= 16
+    killed = re.search(r"has task (\d+) in hand", rest).group(1)
+    assert f"lost: task {killed}, in hand at the kill, as expected; and no other" in rest
+    waited, pause = map(int, re.search(r"waited (\d+) ms, of a pause of (\d+) ms", rest).groups())
+    quick, slow = map(int, re.search(r"waited (\d+) ms, not (\d+) ms", rest).groups())
+    assert pause / 2 <= waited == slow > quick
+    looks = [int(number) for number in re.findall(r"looked (\d+) times in", rest)]
+    assert looks[1] > 2 * looks[0] > 0, "a tenth of the pause, and many more looks in vain"
+
+    mails = [message_from_bytes(path.read_bytes()) for path in demo.out.iterdir()]
+    assert len(mails) == done
+    assert sum(mail["To"] == "you@example.com" for mail in mails) == 2, "the demonstration's own, and ours"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+def test_lab_2_compares_both_and_survives_its_broker(home):
+    demo = Demo(home, lab=2)
+    ended = demo.run()
+    expect_all_seen(demo, ended)
+    expect_screens_that_fit(demo, ended)
+    assert "verdict: sent 18, done once 18, duplicated 0, lost 0\n" in ended.stdout
+    polled, blocked = map(int, re.search(r"polling sent (\d+) commands, alice (\d+)", ended.stdout).groups())
+    assert polled > blocked
+    alice, polling = map(int, re.search(r"average: alice (\d+) ms, polling (\d+) ms", ended.stdout).groups())
+    assert alice < polling
+    moments = ["\n".join(lines) for lines in demo.screens(SIZES[0])]
+    assert any("broker: KILLED" in moment and moment.count("✗ no broker") == 3 for moment in moments)
+    numbers = r"(\d+ +){6}"
+    side_by_side = rf"│ polling +{numbers}{polling} +│\n│ alice +{numbers}{alice} +│"
+    assert any(re.search(side_by_side, moment) for moment in moments), "six pairs, and their means"
+    reports = sorted(demo.out.iterdir())
+    assert [path.name[:3] for path in reports] == [f"{number:02}-" for number in range(1, 19)]
+    assert all(len(pypdf.PdfReader(path).pages) == 1 for path in reports)
+
+
+def test_where_the_broker_is_not_ours_to_kill_that_is_left_out(home):
+    with EmbeddedValkey() as broker:
+        demo = Demo(home, lab=2, brokers=broker.url)
+        ended = demo.run()
+    steps = [step for step in script.read(demo.lab).steps if step.own_broker]
+    expect_all_seen(demo, ended, left_out=sum(len(step.see) for step in steps))
+    assert ended.stdout.count("(left out: the broker was given by URL") == len(steps)
+    assert "verdict: sent 15, done once 15, duplicated 0, lost 0\n" in ended.stdout
 
 
 def test_it_works_on_anyones_photographs_and_only_reads_them(home, photos):
@@ -198,7 +328,7 @@ def test_it_works_on_anyones_photographs_and_only_reads_them(home, photos):
     assert set(photos.iterdir()) == before.keys() - {photos}
     worked_on = {name.split("-", 2)[2] for name in (path.name for path in demo.out.iterdir())}
     assert worked_on == {"-count.jpg", "[bold]a:heart:b.jpg", "Größe-{0}-日本.png"}
-    assert not (demo.state / "lab03" / "photos").exists(), "nothing is drawn when photographs are given"
+    assert not (demo.folder / "photos").exists(), "nothing is drawn when photographs are given"
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "without a photograph"])
@@ -216,10 +346,16 @@ def test_a_folder_without_photographs_is_refused_in_one_line(home, photos, kind)
     )
 
 
+def test_photographs_are_for_lab_3(home, photos):
+    ended = Demo(home, lab=1, photos=photos).run()
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(r"lab: .*lab 1 does not work on photographs\.\n", ended.stderr)
+
+
 def test_a_submission_that_loses_tasks_is_shown_to_lose_one(home, photos):
     take = 'return broker.blmove(QUEUE, processing(name), BLOCK_SECONDS, "RIGHT", "LEFT")'
     took = "taken = broker.brpop(QUEUE, BLOCK_SECONDS)\n    return taken and taken[1]"
-    wrong = edited_solution(home / "wrong", "worker.py", take, took)
+    wrong = edited_solution(home / "wrong", 3, "worker.py", take, took)
     ended = Demo(home, photos=photos, submission=wrong).run()
     assert ended.returncode == 1, ended.stdout + ended.stderr
     lost = re.search(r"alice has task (\d+) in hand", ended.stdout).group(1)
@@ -230,7 +366,7 @@ def test_a_submission_that_loses_tasks_is_shown_to_lose_one(home, photos):
 
 
 def test_a_submission_that_recovers_nothing_ends_and_says_so(home, photos):
-    wrong = edited_solution(home / "wrong", "recovery.py", "if name != me:", "if name == me:")
+    wrong = edited_solution(home / "wrong", 3, "recovery.py", "if name != me:", "if name == me:")
     ended = Demo(home, photos=photos, submission=wrong).run()
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert re.search(r"\[NOT SEEN\] task \d+ is back in the queue", ended.stdout)
@@ -238,12 +374,40 @@ def test_a_submission_that_recovers_nothing_ends_and_says_so(home, photos):
     assert "lost 0, recovered 0, waiting 1\n" in ended.stdout
 
 
-def test_a_stub_is_told_what_is_not_written_yet(home, photos):
-    ended = Demo(home, photos=photos, submission=LAB.folder).run()
-    if "NotImplementedError" in (LAB.folder / "producer.py").read_text():
-        assert ended.returncode == 1, ended.stdout + ended.stderr
-        assert "producer.py: TODO 1" in ended.stdout
-        assert "0 tasks were sent." in ended.stdout
+def test_a_mail_that_is_lost_without_a_kill_is_missed(home):
+    """And on a machine without curl the second terminal is Python's."""
+    twice = "body = take(broker) and take(broker)  # and what has become of the first?"
+    wrong = edited_solution(home / "wrong", 1, "worker.py", "body = take(broker)", twice)
+    demo = Demo(home, lab=1, submission=wrong)
+    ended = demo.run(PATH=str(Path(sys.executable).parent))
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert re.search(r"\$ python \S*labkit/demo/post.py http://\S+ '\{", ended.stdout)
+    assert "[seen] task 2 came from a second terminal" in ended.stdout
+    assert "[NOT SEEN] every task is done\n" in ended.stdout
+    assert "Nobody works any more, and not every task is done." in ended.stdout
+    assert "[NOT SEEN] only the task in hand at the kill is lost" in ended.stdout
+    assert re.search(r"verdict: sent 12, done once \d, duplicated 0, lost \d", ended.stdout)
+    assert "Ask the class" not in ended.stdout, "it would ask about what was not seen"
+
+
+def test_a_worker_that_polls_is_told_from_one_that_waits(home):
+    wait, poll = "broker.brpop(QUEUE, timeout=BLOCK_SECONDS)", "(None, broker.rpop(QUEUE))"
+    wrong = edited_solution(home / "wrong", 2, "worker.py", wait, poll)
+    ended = Demo(home, lab=2, submission=wrong).run()
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "[NOT SEEN] alice waits at the broker, in a blocking command" in ended.stdout
+    assert "alice looks with RPOP, which does not wait for a task." in ended.stdout
+    assert "0 tasks were sent." in ended.stdout
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_a_stub_is_told_what_is_not_written_yet(home, lab):
+    stub = home / "stub"
+    stubs.write(course.lab(lab), stub)
+    ended = Demo(home, lab=lab, submission=stub).run()
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert re.search(r"^ *[\d.]+ s    \w+\.py: TODO \d: .+\.$", ended.stdout, re.MULTILINE), ended.stdout
+    assert "verdict: sent 0, " in ended.stdout
 
 
 @pytest.mark.parametrize(
@@ -263,18 +427,22 @@ def test_what_it_cannot_play_it_says_in_one_line(home, photos, asked, environmen
 
 
 @pytest.mark.parametrize(
-    ("moment", "number"),
+    ("lab", "moment", "number"),
     [
-        ("tasks on large photographs", signal.SIGINT),
-        ("tasks wait in the queue", signal.SIGTERM),
-        ("are at work", signal.SIGINT),
-        ("SIGKILL!", signal.SIGINT),
-        ("heartbeat", signal.SIGHUP),
-        ("What became of", signal.SIGINT),
+        (3, "tasks on large photographs", signal.SIGINT),
+        (3, "tasks wait in the queue", signal.SIGTERM),
+        (3, "are at work", signal.SIGINT),
+        (3, "SIGKILL!", signal.SIGINT),
+        (3, "heartbeat", signal.SIGHUP),
+        (3, "What became of", signal.SIGINT),
+        (1, "$ curl", signal.SIGTERM),
+        (1, "are at work", signal.SIGHUP),
+        (2, "Now tasks come", signal.SIGINT),
+        (2, "are alive, and try to connect", signal.SIGTERM),
     ],
 )
-def test_a_signal_at_any_moment_ends_it_and_leaves_nothing(home, photos, moment, number):
-    demo = Demo(home, photos=photos)
+def test_a_signal_at_any_moment_ends_it_and_leaves_nothing(home, photos, lab, moment, number):
+    demo = Demo(home, lab=lab, **({"photos": photos} if lab == 3 else {}))
     with demo.playing() as process:
         read_until(process.stdout, moment)
         family = family_of(process.pid)
@@ -287,6 +455,18 @@ def test_a_signal_at_any_moment_ends_it_and_leaves_nothing(home, photos, moment,
     assert not demo.out.exists(), "a demonstration that was stopped replaces nothing"
 
 
+@pytest.mark.parametrize(("lab", "moment"), [(3, "SIGKILL!"), (1, "$ curl"), (2, "There is nothing to do")])
+def test_killed_itself_it_leaves_nothing_either(home, photos, lab, moment):
+    demo = Demo(home, lab=lab, **({"photos": photos} if lab == 3 else {}))
+    with demo.playing() as process:
+        read_until(process.stdout, moment)
+        family = family_of(process.pid)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert len(family) >= 5, "a script at least, beside the machinery"
+        assert demo.leaves_nothing(family)
+
+
 def test_a_signal_while_the_photographs_are_drawn_leaves_none_half_drawn(home):
     demo = Demo(home)
     with demo.playing() as process:
@@ -296,7 +476,7 @@ def test_a_signal_while_the_photographs_are_drawn_leaves_none_half_drawn(home):
         process.communicate()
         assert process.returncode == 130
     assert demo.leaves_nothing(family)
-    assert not list((demo.state / "lab03").iterdir())
+    assert not list(demo.folder.iterdir())
 
 
 def test_a_reader_that_has_gone_ends_it_without_a_traceback(home, photos):
@@ -387,41 +567,91 @@ def test_a_closed_terminal_ends_it_and_leaves_nothing(home, photos):
     assert demo.leaves_nothing(family)
 
 
-def test_the_script_fits_the_view_and_the_act():
-    for step in script.read(LAB).steps:
+@pytest.mark.parametrize("lab", LABS)
+def test_the_script_fits_the_view_and_the_act(lab):
+    act, played = act_of(course.lab(lab)), script.read(course.lab(lab))
+    longest = {"tasks": 12, "task": 12, "who": "katherine", **dict.fromkeys(played.settings, "0.25")}
+    for step in played.steps:
         for line in step.say:
-            assert len(line.format(tasks=12, task=12)) <= LONGEST_LINE, line
+            assert len(line.format(**longest)) <= LONGEST_LINE, line
         for prefix, calls in (("do_", step.do), ("see_", step.see)):
             for name, *args in calls:
-                inspect.signature(getattr(Act, prefix + name)).bind(None, *args)
+                inspect.signature(getattr(act, prefix + name)).bind(None, *args)
+    for line in played.ask:
+        assert len(line.format(**longest)) <= WIDTH, line
+    assert played.shortest.keys() <= played.settings.keys()
+    assert any(step.always for step in played.steps), "whatever happens, the tasks are counted in the end"
 
 
-@pytest.mark.parametrize(("width", "height"), [(WIDTH, HEIGHT), (120, 40)])
+HOSTILE = "watermark [bold]a:heart:b {0} " + "日本" * 60 + ".jpg"
+COMMAND = Words("BLMOVE images:heartbeat:x " + "long " * 60, tail="→ task 8")
+VIEW = View(
+    at=12.3,
+    panels=(
+        Panel(
+            "workers",
+            (8, 8, 0, 14),
+            (
+                (Words("alice", STRONG), Words("✗ KILLED", GONE), HOSTILE, Bar(0.5, GONE)),
+                (Words("bob", STRONG), "○ waits", "", ""),
+            ),
+            ("", "", "in hand", "progress"),
+            lines=3,
+        ),
+        Panel(
+            "tasks: " + "12 " * 60,
+            (17, 3, 0),
+            (
+                ("waiting", "  3", Tiles((10, 11, 12), DONE)),
+                ("done", " 40", Tiles(tuple(range(1, 41)), DONE, newest=True)),
+                ("in no list", "  1", Tiles((7,), GONE, "?")),
+            ),
+        ),
+        Panel(
+            "on the wire", (4, 0), tuple((str(number), COMMAND) for number in range(50)), lines=2, log=True
+        ),
+        Panel("only where there is room", (0,), (("spare",),), spare=True),
+        Panel("to be copied", (WIDTH,), (("c" * WIDTH,),), copied=True),
+    ),
+)
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
 def test_the_live_view_fills_the_terminal_and_nothing_wraps(width, height):
-    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
+    written = io.StringIO()
     stage = LiveStage(
-        "Lab 3: Reliable queues", lambda number: f"watermark {number} {'日本' * 60}.jpg", console
-    )
-    view = View(
-        at=12.3,
-        total=12,
-        waiting=[10, 11, 12],
-        in_hand={"alice": [7], "bob": [8]},
-        done=[1, 2, 3, 4, 5, 6, 9],
-        rejected=[],
-        elsewhere=[],
-        workers=[WorkerView("alice", DEAD, 7, 0.5, 0.0), WorkerView("bob", WORKS, 8, 0.5, 2.5)],
-        wire=[Sent(11.1, "bob", "BLMOVE images:heartbeat:x " + "long " * 60, "→ task 8")] * 50,
+        "Lab 3: Reliable queues", Console(file=written, width=width, height=height, force_terminal=True)
     )
     for number in range(60):
         stage.line(SAY, f"line {number} {'is long ' * 30}")
-    console.print(stage._screen(view))
-    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", console.file.getvalue()).rstrip("\n")
-    lines = text.split("\n")
+    stage.show(VIEW)
+    lines = [line.plain for line in stage.screen(width, height)]
+    text = "\n".join(lines)
     assert [cell_len(line) for line in lines] == [width] * height, text
     assert "line 59" in text, "the newest line is always in sight"
     assert re.search(r"waiting +3 +10 +11 +12 ", text)
-    assert re.search(r"processing:alice +1 ✗7 ", text)
-    assert re.search(r"alice +✗ KILLED +7 .* EXPIRED", text), "death is told in words, not by color alone"
-    assert "images:heartbeat:x" in text, "not an emoji"
-    assert "→ task 8" in text
+    assert re.search(r"done +40 … .* 39  40 ", text), "where not all fit, the newest are shown"
+    assert re.search(r"alice +✗ KILLED +watermark \[bold\]a:heart:b \{0\}", text), (
+        "not an emoji, and no markup"
+    )
+    assert re.search(r"49 +BLMOVE images:heartbeat:x .*…  → task 8 ", text), "a log shows its last rows"
+    assert ("spare" in text) == (height > HEIGHT)
+    assert f"\n{'c' * WIDTH}" in text, "what is to be copied has no frame at its side"
+
+    shown = re.sub(r"\x1b\[(\d+);1H", r"\n", written.getvalue())
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown).strip("\n")
+    assert shown.split("\n") == lines, "each line is written where it belongs, and no more"
+
+
+def test_only_what_changes_is_written_anew():
+    written = io.StringIO()
+    stage = LiveStage("a title", Console(file=written, width=WIDTH, height=HEIGHT, force_terminal=True))
+    stage.show(VIEW)
+    before = written.tell()
+    stage.show(VIEW)
+    assert written.tell() == before, "a selection in the terminal stays"
+    stage.line(SEEN, "alice is at work")
+    stage.line(NOTE, "and says so")
+    changed = written.getvalue()[before:]
+    assert "alice is at work" in changed and "and says so" in changed
+    assert "ccc" not in changed

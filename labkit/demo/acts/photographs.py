@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labkit.course import Lab
+from labkit.demo.props import BadProps
 from labkit.grader.failure import InfrastructureError
 from labkit.janitor import janitor
 
@@ -19,26 +20,22 @@ MOST_PIXELS_ELSE = 50_000_000  # above it, the lab's images.py suspects a decomp
 DRAW = "import sys; sys.path.insert(0, sys.argv[1]); import samples; samples.fill(sys.argv[2])"
 
 
-class NoPhotographs(Exception):
-    """There is nothing to work on in the folder. Its text is one line for the user."""
-
-
 def usable(folder: Path, most: int) -> list[str]:
     """The names of up to `most` photographs in the folder. Reads only their headers, and writes nothing.
 
     Raises:
-        NoPhotographs: no such folder, or no photograph in it.
+        BadProps: no such folder, or no photograph in it.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     except OSError as error:
-        raise NoPhotographs(f"{folder} cannot be read: {(error.strerror or str(error)).lower()}.") from None
+        raise BadProps(f"{folder} cannot be read: {(error.strerror or str(error)).lower()}.") from None
     found: list[str] = []
     for path in paths:
         if len(found) < most and _is_photograph(path, folder):
             found.append(path.name)
     if not found:
-        raise NoPhotographs(f"{folder} holds no JPEG or PNG pictures that can be read.")
+        raise BadProps(f"{folder} holds no JPEG or PNG pictures that can be read.")
     return found
 
 

@@ -1,0 +1,212 @@
+"""One look at a scene: where its tasks are, and what its processes are at. Panels are made from it."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from labkit.grader.actor import Actor
+from labkit.grader.commands import TAKING
+from labkit.grader.history import (
+    COMMAND,
+    EXITED,
+    KILLED,
+    REPLY,
+    SENT,
+    STARTED,
+    WORK_FAILED,
+    WORK_FINISHED,
+    WORK_STARTED,
+    Event,
+)
+from labkit.grader.proxy import SHOWN_CHARACTERS
+from labkit.grader.scene import Scene
+from labkit.grader.verdict import in_hand
+from labkit.grader.words import clean
+
+STARTS, WAITS, PAUSES, WORKS, DEAD, ENDED = "starts", "waits", "pauses", "works", "killed", "ended"
+WORK = (WORK_STARTED, WORK_FINISHED, WORK_FAILED)
+HOUSEKEEPING = ("SET", "EVAL", "EXISTS", "LMOVE", "INCR", "INCRBY")
+NEVER_SHOWN = ("PING", "SCAN")
+HARDLY_DONE = 0.95  # what a bar shows at most while the work goes on
+RATE_SECONDS = 4.0  # over which commands are counted for their rate
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """One worker. task: the one that it works on, or was at when it was killed; share: how far it is, 0 to 1."""
+
+    name: str
+    state: str
+    task: int = 0
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class OnTheWire:
+    """One command, and what came of it."""
+
+    at: float
+    who: str
+    command: str
+    outcome: str
+
+
+class Moment:
+    """See the module. Tasks are given by number; keys are called as the lab calls them.
+
+    While the broker is down (`broker_up` is false) nobody knows where the tasks are: no list holds any.
+    """
+
+    def __init__(self, scene: Scene, seconds_each: float) -> None:
+        """Look now. seconds_each: how long one task takes before any is done, for the bars."""
+        self.scene = scene
+        sent = scene.history.tasks(SENT)  # first: what is sent after it may not have reached the broker yet
+        self.broker_up = not scene.holdings.broker_down
+        self.where = scene.where() if self.broker_up else {}
+        self.rejected = sorted(scene.dead()) if self.broker_up else []
+        self.events = scene.history.events()  # last: what has left a list by now is done, or in hand
+        self.at = scene.history.now()
+        self.total = len(scene.tasks)
+        self.finished = finished(self.events)
+        self.done = list(dict.fromkeys(n for event, _ in self.finished for n in event.tasks))
+        gone = sent.difference(self.where, self.done, self.rejected) if self.broker_up else ()
+        self.elsewhere = sorted(gone)  # sent, not done, and in no list: perhaps in a process's memory
+        took = [seconds for _, seconds in self.finished]
+        self._expected = sum(took) / len(took) if took else seconds_each
+        self._bodies = {_recorded(task.body): f"‹task {task.number}›" for task in scene.tasks}
+        self._own: dict[str, list[Event]] = defaultdict(list)  # since the last start of each process
+        for event in self.events:
+            if event.what == STARTED:
+                self._own[event.who].clear()
+            self._own[event.who].append(event)
+
+    def waiting(self, key: str) -> list[int]:
+        """The tasks in a queue that is taken from at its right end, the next one first."""
+        return [number for number, keys in self.where.items() if key in keys][::-1]
+
+    def in_list(self, key: str) -> list[int]:
+        """The tasks in a list."""
+        return [number for number, keys in self.where.items() if key in keys]
+
+    def in_memory(self, names: Collection[str]) -> list[int]:
+        """The tasks that are in no list because one of these processes, alive, has them in its hands."""
+        alive = [name for name in names if self.worker(name).state not in (DEAD, ENDED)]
+        held = set().union(*(in_hand(self._own[name], name) for name in alive))
+        return [number for number in self.elsewhere if number in held]
+
+    def worker(self, name: str) -> WorkerView:
+        """What a worker is at."""
+        own = self._own[name]
+        ends = {event.what: event.at for event in own if event.what in (KILLED, EXITED)}
+        last = next((event for event in reversed(own) if event.what in WORK), None)
+        working = last is not None and last.what == WORK_STARTED and bool(last.tasks)
+        if not ends and not working:
+            return WorkerView(name, self._idle(name) if any(event.verb for event in own) else STARTS)
+        state = DEAD if KILLED in ends else ENDED if ends else WORKS
+        if not working:
+            return WorkerView(name, state)
+        share = min(HARDLY_DONE, (ends.get(KILLED, self.at) - last.at) / self._expected)
+        return WorkerView(name, state, last.tasks[0], share)
+
+    def _idle(self, name: str) -> str:
+        """Whether it takes with a command that waits at the broker, or pauses by itself."""
+        takes = [
+            event for event in self._own[name] if event.what == COMMAND and event.verb in TAKING - {"EVAL"}
+        ]
+        return WAITS if takes and takes[-1].blocking else PAUSES
+
+    def commands(self, name: str) -> int:
+        """How many commands a process has sent since its start."""
+        return sum(event.what == COMMAND for event in self._own[name])
+
+    def looks_in_vain(self, name: str) -> int:
+        """How many of its takes since its start have brought it nothing."""
+        return sum(map(is_in_vain, self._own[name]))
+
+    def rate(self, name: str) -> float:
+        """Commands a second over the last RATE_SECONDS; 0 for a process that has ended."""
+        times = [event.at for event in self._own[name] if event.what == COMMAND]
+        if not times or self.worker(name).state in (DEAD, ENDED):
+            return 0.0
+        span = max(0.5, min(RATE_SECONDS, self.at - times[0]))
+        return sum(at > self.at - span for at in times) / span
+
+    def wire(self, names: Collection[str], last: int = 40) -> list[OnTheWire]:
+        """The last commands of these processes, oldest first.
+
+        A room cannot follow everything: housekeeping is left out until a kill makes it matter.
+        """
+        killed = next((event.at for event in self.events if event.what == KILLED), math.inf)
+        answers: dict[tuple[str, int], Event] = {}
+        sent: list[OnTheWire] = []
+        for event in reversed(self.events):
+            if event.what == REPLY:
+                answers[event.who, event.number] = event
+            elif event.what == COMMAND and event.who in names and _matters(event, killed):
+                answer = answers.get((event.who, event.number))
+                sent.append(
+                    OnTheWire(event.at, event.who, self._command(event), self._outcome(event, answer))
+                )
+            if len(sent) == last:
+                break
+        return sent[::-1]
+
+    def _command(self, event: Event) -> str:
+        """A command as one types it, its script's text left out, and a task in place of its body."""
+        args = [self._bodies.get(arg, " ".join(arg.split())) for arg in event.args]
+        if event.verb == "EVAL" and args:
+            args[0] = "(script)"
+        return clean(" ".join([event.verb, *args]))
+
+    def _outcome(self, event: Event, answer: Event | None) -> str:
+        """What the broker answered to a command, as far as it matters to a task."""
+        if answer is None:
+            waits = event.blocking and event.number in self._actor(event.who).lane.in_flight
+            return "waits …" if waits else "cut off" if event.blocking else ""
+        brought = [number for number in answer.tasks if number not in event.tasks]
+        if brought:
+            return f"→ task {brought[0]}"
+        return "→ none" if answer.empty and event.verb in TAKING and event.verb != "EVAL" else ""
+
+    def _actor(self, name: str) -> Actor:
+        """The process that has this name now."""
+        return next(actor for actor in reversed(self.scene.actors) if actor.name == name)
+
+
+def _recorded(body: bytes) -> str:
+    """A body as it stands in the record of a command that was sent before anyone knew that it is a task's."""
+    return " ".join(body[:400].decode("utf-8", "backslashreplace").split())[:SHOWN_CHARACTERS]
+
+
+def _matters(event: Event, killed: float) -> bool:
+    if event.verb in NEVER_SHOWN:
+        return False
+    return event.at > killed or event.tasks or event.verb not in HOUSEKEEPING or event.who == "producer"
+
+
+def finished(events: list[Event]) -> list[tuple[Event, float]]:
+    """The ends of all work, each with the seconds that it took."""
+    began: dict[str, float] = {}
+    ends = []
+    for event in events:
+        if event.what == WORK_STARTED:
+            began[event.who] = event.at
+        elif event.what == WORK_FINISHED:
+            ends.append((event, event.at - began.get(event.who, event.at)))
+    return ends
+
+
+def is_in_vain(event: Event) -> bool:
+    """Whether this is the answer to a take, and brought nothing; an error is no look."""
+    return event.what == REPLY and event.verb in TAKING and event.empty and not event.detail
+
+
+def called(scene: Scene, number: int, pattern: str) -> str:
+    """A task in a few words, such as "rotate dawn.jpg": the pattern, filled in from the task's own fields."""
+    fields = scene.json(scene.tasks[number].body)
+    try:
+        return clean(pattern.format(**fields)).encode("utf-8", "replace").decode()
+    except (TypeError, LookupError, ValueError):
+        return clean(json.dumps(fields))

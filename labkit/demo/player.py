@@ -1,0 +1,101 @@
+"""Plays a script: says its lines, has the lab's act do things, and waits until they are seen.
+
+A word of the script is a method of the act: `do_NAME` does something and may return the story of what went wrong,
+`see_NAME` returns a Sight.
+"""
+
+import time
+
+from labkit.demo.act import Act
+from labkit.demo.script import Script, Step
+from labkit.demo.sight import Sight
+from labkit.demo.stage import NOT_SEEN, NOTE, SAY, SEEN
+from labkit.demo.watch import Watch
+from labkit.grader.failure import CheckFailed
+
+EXPECTANT = ("...", "?")  # after a line that ends so the room reads first, otherwise while the thing happens
+LAST_LOOK_SECONDS = 1.5
+TO_BE_SEEN = "This was to be seen: "
+
+
+class Player:
+    """One performance. `passed` stays true while everything is seen; `story` tells of the first thing that was not."""
+
+    def __init__(self, script: Script, act: Act, watch: Watch) -> None:
+        self.script, self.act, self.watch = script, act, watch
+        self.passed, self.story = True, ""
+
+    def play(self) -> None:
+        """Play all steps; after one that failed, only those that are always played."""
+        for step in self.script.steps:
+            if step.own_broker and not self.act.owns_broker:
+                self.watch.line(NOTE, "(left out: the broker was given by URL, and is not ours to kill)")
+            elif self.passed or step.always:
+                self._play(step)
+        self.watch.pause(LAST_LOOK_SECONDS / self.watch.speed)
+
+    def _play(self, step: Step) -> None:
+        read_until = self._say(step.say)
+        for name, *args in step.do:
+            self._do(name, args)
+            if not self.passed and not step.always:
+                return
+        for name, *args in step.see:
+            self._see(getattr(self.act, f"see_{name}")(*args))
+            if not self.passed and not step.always:
+                return
+        self._read(read_until)
+
+    def _say(self, lines: tuple[str, ...]) -> float:
+        """Say the lines of a step; return the moment up to which the room reads the last of them."""
+        read_until = 0.0
+        for line in lines:
+            self._read(read_until)
+            words = line.format(**self.act.words())
+            read_until = time.monotonic() + self.watch.line(SAY, words)
+            if words.endswith(EXPECTANT):
+                self._read(read_until)
+        return read_until
+
+    def _read(self, moment: float) -> None:
+        self.watch.pause(moment - time.monotonic())
+
+    def _do(self, name: str, args: list[str]) -> None:
+        try:
+            self._fail(getattr(self.act, f"do_{name}")(*args) or "")
+        except CheckFailed as failure:
+            self._fail(str(failure))
+            self.watch.line(NOT_SEEN, _first_line(failure))
+
+    def _see(self, sight: Sight) -> None:
+        """Wait for a sight and say whether it came; one that need not be waited for is looked for once."""
+        instead = ""
+        try:
+            expected, task = TO_BE_SEEN + sight.words, self.act.task
+            seen = (
+                self.watch.expect(sight.there, expected, sight.within, task)
+                if sight.within
+                else sight.there()
+            )
+        except CheckFailed as failure:
+            seen, instead = None, _first_line(failure)
+            self._fail(str(failure))
+        self.watch.show()
+        if seen:
+            self.watch.line(SEEN, seen if isinstance(seen, str) else sight.words)
+            return
+        self.passed = False
+        self.watch.line(NOT_SEEN, sight.words)
+        if not sight.within or instead.startswith(TO_BE_SEEN):
+            instead = sight.instead()
+        if instead:
+            self.watch.line(NOTE, instead)
+
+    def _fail(self, story: str) -> None:
+        """Note what went wrong; an empty story is none."""
+        self.passed = self.passed and not story
+        self.story = self.story or story
+
+
+def _first_line(failure: CheckFailed) -> str:
+    return str(failure).partition("\n")[0]
