@@ -458,7 +458,7 @@ def test_a_kill_loses_the_task_in_hand_and_no_other(stage):
     stage.at_every_point("alice", begin, go_on, kill, calm=until_idle)
 
 
-@pytest.mark.check(points=3, after=("three_workers_share", "rubbish_is_set_aside"))
+@pytest.mark.check(points=3, after="rubbish_is_set_aside")
 def test_a_worker_outlives_its_broker(stage):
     """A worker outlives its broker, and goes on when it is back"""
     scene = stage.scene(own_broker=True)

@@ -58,6 +58,7 @@ class Scene(Waiting):
         self.kept = True  # whether its timeline is worth keeping
         self._faults: dict[str, Fault] = {}
         self._minded = {}
+        self._starved = {}
         self._final: Verdict | None = None
         self._closed = False
         self._leftovers = contextlib.ExitStack()

@@ -13,7 +13,7 @@ from labkit.grader.stage import Stage
 from labkit.grader.words import clean
 from labkit.resp import ReplyError
 
-CHECKS_AT_ONCE = 6
+CHECKS_AT_ONCE = 8
 PASSED, FAILED, TIMED_OUT, NOT_RUN, INFRASTRUCTURE = (
     "passed",
     "failed",

@@ -28,6 +28,9 @@ class Waiting:
     actors: list[Actor]
     schedule: dict
     too_slow = ""  # why the scene shows nothing about the submission, if the machine was too slow for it
+    _starved: dict[
+        Actor, tuple[float, float]
+    ]  # when something moved last, and how long it had stood in line by then
     _minded: dict[Actor, float]  # how long an actor may have stood in line for a processor by the end
 
     def verdict(self) -> Verdict:
@@ -100,13 +103,23 @@ class Waiting:
     def _at_rest(self, quiet: float) -> bool:
         """Whether nothing has moved for `quiet` seconds, nobody is at work, and a worker has looked in vain since.
 
-        Since: a worker that lost its connection may have looked in vain before, and is only on its way back.
+        Since: a worker that lost its connection may have looked in vain before, and is only on its way back. On a
+        machine with much to do the quiet lasts longer, by what the processes have stood in line for a processor.
         """
         moving = [e.at for e in self.history.events() if e.tasks or e.what not in (COMMAND, REPLY)]
         moved = max(moving, default=0)
-        if self.at_work() or self.history.now() - moved < quiet:
+        running = [actor for actor in self.actors if actor.running]
+        for actor in running:
+            if self._starved.get(actor, (-1.0, 0.0))[0] != moved:
+                self._starved[actor] = moved, actor.process.starved_seconds()
+        still = self.history.now() - moved
+        if self.at_work() or still < quiet or still < quiet + self._longest_starved(running):
             return False
-        return any(actor.running and actor.empty_takes(moved) >= 2 for actor in self.actors)
+        return any(actor.empty_takes(moved) >= 2 for actor in running)
+
+    def _longest_starved(self, actors: list[Actor]) -> float:
+        """Seconds that one of these has stood in line for a processor since something moved last, the most of all."""
+        return max((each.process.starved_seconds() - self._starved[each][1] for each in actors), default=0.0)
 
     def _casualty(self) -> Actor | None:
         """A process that died of itself, or met a TODO that is not written."""
