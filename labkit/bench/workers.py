@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from labkit.bench import Row
@@ -15,20 +16,10 @@ from labkit.janitor import janitor, temporary_folder
 
 BODY_BYTES = 222  # a task as the labs send it, in JSON
 IDLE_SECONDS = 10
-COUNTED = (
-    "rpop",
-    "brpop",
-    "lpush",
-    "incr",
-    "blmove",
-    "lmove",
-    "lrem",
-    "set",
-    "scan",
-    "eval",
-    "del",
-    "exists",
-)
+LOOKS_WITHIN_SECONDS = 30
+COUNTED = {  # of all that a server executes, what a worker sends; the rest sets up a connection
+    "rpop", "brpop", "lpush", "incr", "blmove", "lmove", "lrem", "set", "scan", "eval", "del", "exists",
+}  # fmt: skip
 
 NO_WORK = '''
 
@@ -120,7 +111,8 @@ def tasks_a_second(script: Path, broker: EmbeddedValkey, tasks: int) -> float:
             )
             connection.ask("LPUSH", "images", body.ljust(BODY_BYTES))
     answer, theirs = os.pipe()  # not its standard output: reading that would cost the core that is measured
-    process = start_worker(script, broker, theirs, BENCH_TASKS=str(tasks))
+    settings = {"BENCH_TASKS": str(tasks), "BENCH_FD": str(theirs)}
+    process = start_worker(script, broker, settings, pass_fds=[theirs])
     os.close(theirs)
     try:
         seconds = os.read(answer, 100)
@@ -129,18 +121,25 @@ def tasks_a_second(script: Path, broker: EmbeddedValkey, tasks: int) -> float:
         return (tasks - 1) / float(seconds)
     finally:
         os.close(answer)
-        process.kill()
-        process.wait()
-        janitor().forget_process(process.pid)
+        end(process)
         with broker.connect() as connection:
             connection.ask("FLUSHALL")  # a private server of this benchmark's own
 
 
-def start_worker(script: Path, broker: EmbeddedValkey, answer: int, **settings: str) -> subprocess.Popen:
-    """Start a worker; what it prints is thrown away, its measurement comes through the descriptor `answer`."""
-    environment = os.environ | {"VALKEY_URL": broker.url, "BENCH_FD": str(answer), **settings}
+def start_worker(
+    script: Path, broker: EmbeddedValkey, settings: dict[str, str], pass_fds: Sequence[int] = ()
+) -> subprocess.Popen:
+    """Start a worker with these settings in its environment; what it prints is thrown away."""
+    environment = os.environ | {"VALKEY_URL": broker.url} | settings
     command = [sys.executable, str(script), "alice"]
-    return janitor().start_process(command, env=environment, pass_fds=[answer], stdout=subprocess.DEVNULL)
+    return janitor().start_process(command, env=environment, pass_fds=pass_fds, stdout=subprocess.DEVNULL)
+
+
+def end(process: subprocess.Popen) -> None:
+    """SIGKILL a worker."""
+    process.kill()
+    process.wait()
+    janitor().forget_process(process.pid)
 
 
 def commands_sent(broker: EmbeddedValkey) -> int:
@@ -159,18 +158,21 @@ def idle_cost(rounds: int) -> list[Row]:
 
 
 def idle(lab: Lab) -> float:
-    """Commands a second of the lab's worker on an empty queue."""
+    """Commands a second of the lab's worker on an empty queue.
+
+    Raises:
+        RuntimeError: the worker ended, or never looked for a task.
+    """
     folder = temporary_folder()
     with EmbeddedValkey(appendonly="off") as broker:
-        settings = {"VALKEY_URL": broker.url, "OUTPUT_DIR": str(folder)}
-        worker = [sys.executable, str(lab.solution / "worker.py"), "alice"]
-        process = janitor().start_process(worker, env=os.environ | settings, stdout=subprocess.DEVNULL)
-        while not commands_sent(broker):
-            time.sleep(0.01)
-        before = commands_sent(broker)
-        time.sleep(IDLE_SECONDS)
-        sent = commands_sent(broker) - before
-        process.kill()
-        process.wait()
-        janitor().forget_process(process.pid)
-    return sent / IDLE_SECONDS
+        process = start_worker(lab.solution / "worker.py", broker, {"OUTPUT_DIR": str(folder)})
+        try:
+            deadline = time.monotonic() + LOOKS_WITHIN_SECONDS
+            while not (before := commands_sent(broker)):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"lab {lab.number}'s worker did not look for a task")
+                time.sleep(0.01)
+            time.sleep(IDLE_SECONDS)  # what is measured is a rate
+            return (commands_sent(broker) - before) / IDLE_SECONDS
+        finally:
+            end(process)

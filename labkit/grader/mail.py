@@ -11,8 +11,6 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
-from labkit.grader.history import WORK_FAILED
-
 if TYPE_CHECKING:
     from labkit.grader.scene import Scene
 
@@ -86,10 +84,6 @@ class MailLane:
         self.taken.append(mail)
         await work.report(self.who, "finished", task, "")
         return "250 taken"
-
-    def refused(self) -> int:
-        """How many mails of this process were not taken."""
-        return len(self.scene.history.events(WORK_FAILED, self.who))
 
     def cut(self) -> None:
         """Take nothing more and drop every connection, as when the process died."""
