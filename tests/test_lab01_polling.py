@@ -17,6 +17,7 @@ from labkit.grader.expectations import (
     expect_ctrl_c_finishes_the_task,
     expect_new_ids_newest_left,
     expect_oldest_first,
+    expect_only_the_task_in_hand_is_lost,
     expect_patience_without_a_broker,
     expect_reasons,
     expect_words_without_a_broker,
@@ -440,14 +441,7 @@ def test_a_kill_loses_the_task_in_hand_and_no_other(stage):
             task=min(verdict.waiting, default=0),
         )
         verdict = scene.wait_done(at_most_once=True, within=1)
-        lost = verdict.lost_in_hand
-        stage.count("tasks lost in hand", len(lost))
-        scene.expect(
-            len(lost) <= 1,
-            f"One kill, and {counted(len(lost), 'task')} are lost: {names(lost)}.",
-            question="How many tasks does the worker have in its hands at a time?",
-            task=max(lost, default=0),
-        )
+        expect_only_the_task_in_hand_is_lost(stage, scene, verdict)
         scene.expect(
             not verdict.duplicated,
             f"After the kill the mail of {names(verdict.duplicated)} was sent a second time.",

@@ -18,6 +18,7 @@ from labkit.grader.expectations import (
     expect_ctrl_c_finishes_the_task,
     expect_new_ids_newest_left,
     expect_oldest_first,
+    expect_only_the_task_in_hand_is_lost,
     expect_patience_without_a_broker,
     expect_reasons,
     expect_words_without_a_broker,
@@ -346,13 +347,7 @@ def test_a_kill_loses_the_task_in_hand_and_no_other(stage):
     def go_on(scene):
         scene.start("worker.py", "bob")
         verdict = scene.wait_done(**AT_MOST_ONCE)
-        stage.count("tasks lost in hand", len(verdict.lost_in_hand))
-        scene.expect(
-            len(verdict.lost) <= 1,
-            f"Lost: {names(verdict.lost)}. All of them were in alice's hands.",
-            question="How many tasks does a worker need in its hands at a time?",
-            task=max(verdict.lost, default=0),
-        )
+        expect_only_the_task_in_hand_is_lost(stage, scene, verdict)
         for task in scene.tasks:
             path = scene.outputs / f"{task.id}.pdf"
             trouble = path.exists() and trouble_with(path, scene.json(task.body))

@@ -6,6 +6,7 @@ from labkit.grader.scene import Scene
 from labkit.grader.stage import Stage
 from labkit.grader.story import last_words
 from labkit.grader.verdict import Verdict
+from labkit.grader.words import counted, names
 
 NO_BROKER = "redis://127.0.0.1:1/0"
 RECONNECTS = 20  # in a second and a half: waits of 0.05 s that double need about 5
@@ -48,6 +49,18 @@ def expect_new_ids_newest_left(
         bodies[1:] == earlier,
         "The newest task did not go in at the left end; workers take from the right, so it is not done last.",
         question="Which end does LPUSH push to?",
+    )
+
+
+def expect_only_the_task_in_hand_is_lost(stage: Stage, scene: Scene, verdict: Verdict) -> None:
+    """After one kill at most one task is lost, the one in hand; the losses are counted for the record."""
+    lost = verdict.lost_in_hand
+    stage.count("tasks lost in hand", len(lost))
+    scene.expect(
+        len(lost) <= 1,
+        f"One kill, and {counted(len(lost), 'task')} are lost: {names(lost)}.",
+        question="How many tasks does a worker need in its hands at a time?",
+        task=max(lost, default=0),
     )
 
 
