@@ -10,6 +10,9 @@ STATE = (
 )  # what the course keeps on this machine: results, timelines, kept versions, the broker's data
 
 
+VALKEY, RABBITMQ = "valkey", "rabbitmq"  # the brokers that labs are played on
+
+
 class NoSuchLab(Exception):
     """There is no lab of this number. Its text is one line for the user."""
 
@@ -28,6 +31,7 @@ class Todo:
 class Lab:
     """One lab. `given` are the files that a student does not change.
 
+    broker: VALKEY (which Redis may stand in for) or RABBITMQ.
     work: "module.function", whose starts and finishes the grader's ledger is told of; "" for a lab whose work shows
     outside, such as mail that arrives.
     """
@@ -41,6 +45,7 @@ class Lab:
     given: tuple[str, ...]
     clients: tuple[str, ...]
     todos: tuple[Todo, ...]
+    broker: str = VALKEY
 
     @property
     def folder(self) -> Path:
@@ -49,6 +54,16 @@ class Lab:
     @property
     def solution(self) -> Path:
         return ROOT / "solutions" / self.slug
+
+    @property
+    def originals(self) -> Path:
+        """Where a package without solutions keeps the files as a student first gets them (labkit/packages/)."""
+        return ROOT / "labkit" / "originals" / self.slug
+
+    @property
+    def given_folder(self) -> Path:
+        """A folder with the lab's given files in it, as they must be."""
+        return self.solution if self.solution.is_dir() else self.originals
 
     @property
     def notebook(self) -> Path:
@@ -97,4 +112,5 @@ def _read(path: Path) -> Lab:
         given=tuple(facts["given"]),
         clients=tuple(facts["clients"]),
         todos=todos,
+        broker=facts.get("broker", VALKEY),
     )

@@ -2,7 +2,8 @@
 
 The helper is this same file, run by a bare Python in a session of its own, so that Ctrl-C does not reach it.
 Its standard input is a pipe from the command. When the command ends, in whatever way, SIGKILL included, the
-kernel closes the pipe; the helper then kills the processes and removes the folders it was told of, and exits.
+kernel closes the pipe; the helper then kills the processes and removes the folders and the compose projects it was
+told of, and exits.
 
     server = janitor().start_process(["valkey-server", "valkey.conf"])
     folder = temporary_folder()
@@ -14,7 +15,9 @@ import time
 
 if __name__ != "__main__":  # the helper starts in half the time without these
     import atexit
+    import errno
     import pathlib
+    import re
     import secrets
     import subprocess
     import threading
@@ -23,6 +26,10 @@ if __name__ != "__main__":  # the helper starts in half the time without these
 KILLED_WITHIN_SECONDS = 3.0  # a killed process may still have to give its memory back
 REMOVED_WITHIN_SECONDS = 3.0
 CLOSED_WITHIN_SECONDS = 15.0
+CONTAINERS_REMOVED_WITHIN_SECONDS = 60.0
+LOOK_AGAIN_SECONDS = 0.5  # the engine goes on with what a killed client had asked for
+
+PROJECT_LABEL = "com.docker.compose.project"
 
 
 def process_mark(pid: int) -> str:
@@ -64,20 +71,24 @@ def _help() -> None:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     processes: dict[int, tuple[str, bool]] = {}
     folders: dict[bytes, str] = {}
+    projects: set[str] = set()
     for line in sys.stdin.buffer:
         try:
-            _obey(line.rstrip(b"\n"), processes, folders)
+            _obey(line.rstrip(b"\n"), processes, folders, projects)
         except ValueError:
             continue  # not an order: the others are still to be carried out
     kill_processes(processes)
     for folder, identity in folders.items():
         remove_folder(folder, identity)
+    for project in projects:
+        remove_project(project, looks=2)
 
 
-def _obey(line: bytes, processes: dict, folders: dict) -> None:
+def _obey(line: bytes, processes: dict, folders: dict, projects: set) -> None:
     """Note one order.
 
-    `process PID MARK alone|leads`, `forget-process PID`, `folder IDENTITY PATH` or `forget-folder PATH`.
+    `process PID MARK alone|leads`, `forget-process PID`, `folder IDENTITY PATH`, `forget-folder PATH`,
+    `project NAME` or `forget-project NAME`.
     """
     order, _, rest = line.partition(b" ")
     if order == b"process":
@@ -90,6 +101,10 @@ def _obey(line: bytes, processes: dict, folders: dict) -> None:
         folders[path] = identity.decode()
     elif order == b"forget-folder":
         folders.pop(rest, None)
+    elif order == b"project":
+        projects.add(rest.decode())
+    elif order == b"forget-project":
+        projects.discard(rest.decode())
 
 
 def _leads_a_group(pid: int) -> bool:
@@ -120,19 +135,70 @@ def kill_processes(processes: dict[int, tuple[str, bool]]) -> None:
 def remove_folder(folder: bytes, identity: str) -> None:
     """Remove the folder with all that is in it, unless another one lies in its place."""
     import contextlib
-    import shutil
 
     deadline = time.monotonic() + REMOVED_WITHIN_SECONDS
     while True:
         if folder_identity(folder) not in (identity, "-") and identity != "-":
             return
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         if not os.path.lexists(folder) or os.path.islink(folder) or time.monotonic() > deadline:
             return
         for path, _, _ in os.walk(folder):  # a folder closed by chmod keeps rmtree out
             with contextlib.suppress(OSError):
                 os.chmod(path, 0o700)
         time.sleep(0.01)  # or a dying process still wrote into it
+
+
+def remove_tree(folder: "bytes | str | os.PathLike") -> None:
+    """Remove a folder, whatever is in it; what cannot be removed stays, and nothing is raised."""
+    import shutil
+
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:  # folders in folders, a thousand deep and more: somebody means mischief
+        import subprocess
+
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        for command in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", folder], **quiet)
+
+
+def remove_project(name: str, looks: int = 1) -> None:
+    """Remove the containers, networks and volumes that carry the label of this compose project.
+
+    looks: how often, LOOK_AGAIN_SECONDS apart, nothing must be found. 1 will do where nobody may still be making some.
+    """
+    deadline = time.monotonic() + CONTAINERS_REMOVED_WITHIN_SECONDS
+    while looks and time.monotonic() < deadline:
+        found = False
+        for listed, removed in (
+            (("ps", "-aq"), ("rm", "-f", "-v")),
+            (("network", "ls", "-q"), ("network", "rm")),
+            (("volume", "ls", "-q"), ("volume", "rm", "-f")),
+        ):
+            if some := _docker(*listed, "--filter", f"label={PROJECT_LABEL}={name}"):
+                found = True
+                _docker(*removed, *some)
+        looks -= not found
+        if looks and not found:
+            time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _docker(*arguments: str) -> list[str]:
+    """The words that the docker command prints; none if it fails."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            ["docker", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=CONTAINERS_REMOVED_WITHIN_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.decode().split()
 
 
 def folder_identity(folder: bytes | str) -> str:
@@ -160,6 +226,21 @@ SHORT_ENOUGH = (
 _ANNOUNCE_AND_BECOME = 'echo "process $$ look leads" >&0; exec "$@" </dev/null'
 
 
+STARTS_TRIED = 3
+
+
+def _started(command: list[str], **popen_options) -> "subprocess.Popen":
+    """Start a program; try again when the kernel was short of memory just then (exec may call that EFAULT)."""
+    for _ in range(STARTS_TRIED - 1):
+        try:
+            return subprocess.Popen(command, **popen_options)
+        except OSError as error:
+            if error.errno not in (errno.EFAULT, errno.ENOMEM, errno.EAGAIN):
+                raise
+            time.sleep(0.05)
+    return subprocess.Popen(command, **popen_options)
+
+
 class Janitor:
     """What to end and to remove when this process is no more. Safe to use from several threads."""
 
@@ -173,6 +254,7 @@ class Janitor:
         self._helper: subprocess.Popen | None = None
         self._processes: dict[int, tuple[str, bool]] = {}
         self._folders: dict[bytes, str] = {}
+        self._projects: set[str] = set()
 
     def start_process(self, command: list[str], **popen_options) -> subprocess.Popen:
         """Start a program in a session of its own, watched before its first instruction.
@@ -182,7 +264,7 @@ class Janitor:
         """
         with self._lock:
             self._tell(None)
-            process = subprocess.Popen(
+            process = _started(
                 ["/bin/sh", "-c", _ANNOUNCE_AND_BECOME, "sh", *command],
                 stdin=self._helper.stdin,
                 start_new_session=True,
@@ -220,6 +302,25 @@ class Janitor:
             if self._folders.pop(folder, None) is not None:
                 self._tell(b"forget-folder " + folder)
 
+    def watch_project(self, name: str) -> None:
+        """Have all that belongs to this compose project removed at the end: containers, networks, volumes.
+
+        ValueError unless it is called as ours are, lab- and eight hexadecimal digits: a project of somebody's own is
+        never touched.
+        """
+        if not re.fullmatch(r"lab-[0-9a-f]{8}", name):
+            raise ValueError(f"will not remove the compose project {name!r}: it is not one of ours")
+        with self._lock:
+            self._projects.add(name)
+            self._tell(f"project {name}".encode())
+
+    def forget_project(self, name: str) -> None:
+        """Leave this compose project alone: it has been removed, or it may stay."""
+        with self._lock:
+            if name in self._projects:
+                self._projects.discard(name)
+                self._tell(f"forget-project {name}".encode())
+
     def close(self) -> None:
         """Clean up now, and return when it is done."""
         with self._lock:
@@ -230,9 +331,11 @@ class Janitor:
             self._helper = None
             self._processes.clear()
             self._folders.clear()
+            within = CLOSED_WITHIN_SECONDS + (CONTAINERS_REMOVED_WITHIN_SECONDS if self._projects else 0)
+            self._projects.clear()
             helper.stdin.close()
             try:
-                helper.wait(CLOSED_WITHIN_SECONDS)
+                helper.wait(within)
             except subprocess.TimeoutExpired:
                 helper.returncode = 0  # it goes on without us
 
@@ -273,6 +376,8 @@ class Janitor:
             self._write(self._process_line(pid))
         for folder, identity in self._folders.items():
             self._write(b"folder %s %s" % (identity.encode(), folder))
+        for project in self._projects:
+            self._write(f"project {project}".encode())
 
     def _let_go_after_fork(self) -> None:
         """In a forked child: drop the copy of the pipe, or the helper would wait for the child as well."""

@@ -36,6 +36,7 @@ class Standing:
     pid: int
     data: pathlib.Path
     started: bool  # by this call
+    pages: str = ""  # at a RabbitMQ: where a browser finds its management
 
 
 def up(folder: str | os.PathLike) -> Standing:
@@ -74,21 +75,16 @@ def down(folder: str | os.PathLike) -> bool:
                 connection.ask("SHUTDOWN", "NOSAVE")  # the append-only file has it all, and is synced first
         except (InfrastructureError, OSError, ReplyError):
             place.signal(signal.SIGTERM)  # to no effect on one that has obeyed and closed the connection
-        if not place.wait_until_ended(STOPPED_WITHIN_SECONDS):
-            place.signal(signal.SIGKILL)
-            if not place.wait_until_ended(STOPPED_WITHIN_SECONDS):
-                raise InfrastructureError(f"the broker of {place.folder} does not end")
+        place.end(STOPPED_WITHIN_SECONDS)
         return True
 
 
-class _Place:
-    """The files of one standing broker."""
+class Place:
+    """The folder of one standing broker: who may act on it, and whether its server runs."""
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = pathlib.Path(folder).resolve()
         self.data = self.folder / "data"
-        self.log = self.folder / "server.log"
-        self.settings = self.folder / "server.conf"
         self.pid_file = self.folder / "server.pid"
         self._state = self.folder / "state.json"
 
@@ -122,24 +118,40 @@ class _Place:
             time.sleep(0.005)
         return True
 
-    def port(self) -> int:
+    def port(self, which: str = "port") -> int:
         """The port in use, or the last one that was; 0 if none is known."""
         try:
-            return int(json.loads(self._state.read_text())["port"])
+            return int(json.loads(self._state.read_text())[which])
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
+    def remember(self, **ports: int) -> None:
+        new = self._state.with_suffix(".new")
+        new.write_text(json.dumps(ports) + "\n")
+        new.replace(self._state)
+
     def signal(self, number: int) -> None:
-        """Send a signal to the running server, by the number that it wrote into its own file."""
+        """Send a signal to the running server, by the number in its own file."""
         with contextlib.suppress(OSError, ValueError):
             pid = int(self.pid_file.read_text())
             if self.is_running():  # or the number may be another program's by now
                 os.kill(pid, number)
 
-    def remember(self, port: int) -> None:
-        new = self._state.with_suffix(".new")
-        new.write_text(json.dumps({"port": port}) + "\n")
-        new.replace(self._state)
+    def end(self, within_seconds: float) -> None:
+        """Return when the server has ended, as it was asked to; or kill it. InfrastructureError if it stays."""
+        if not self.wait_until_ended(within_seconds):
+            self.signal(signal.SIGKILL)
+            if not self.wait_until_ended(within_seconds):
+                raise InfrastructureError(f"the broker of {self.folder} does not end")
+
+
+class _Place(Place):
+    """The files of a standing Valkey."""
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        super().__init__(folder)
+        self.log = self.folder / "server.log"
+        self.settings = self.folder / "server.conf"
 
     def running_broker(self) -> Standing | None:
         """Return the broker if it runs. InfrastructureError if it runs but does not answer."""
@@ -193,7 +205,7 @@ def _launch(place: _Place, port: int) -> None:
     """Run the server with the running lock in its hands."""
     place.settings.write_text(_settings(place, port))
     place.pid_file.unlink(missing_ok=True)
-    place.remember(port)
+    place.remember(port=port)
     with place.running_lock() as running, open(place.log, "ab") as log:
         # By way of a shell that ends at once: the server is nobody's child, and no command waits for it.
         subprocess.run(

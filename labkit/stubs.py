@@ -39,11 +39,15 @@ def gap(todo: Todo) -> str:
 
 
 def originals(lab: Lab) -> dict[str, bytes]:
-    """Every file of the lab as a student first gets it, made from its solution, by name."""
+    """Every file of the lab as a student first gets it, by name: made from its solution.
+
+    A package without solutions has the files themselves.
+    """
     files = {}
-    for path in sorted(lab.solution.iterdir()):
+    whole = lab.solution.is_dir()
+    for path in sorted(lab.given_folder.iterdir()):
         if path.is_file():
-            todos = [todo for todo in lab.todos if f"{todo.module}.py" == path.name]
+            todos = [todo for todo in lab.todos if whole and f"{todo.module}.py" == path.name]
             text = path.read_text()
             files[path.name] = (stub_of(text, todos) if todos else text).encode()
     return files
@@ -54,7 +58,7 @@ def write(lab: Lab, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in originals(lab).items():
         (folder / name).write_bytes(content)
-        shutil.copymode(lab.solution / name, folder / name)
+        shutil.copymode(lab.given_folder / name, folder / name)
 
 
 if __name__ == "__main__":

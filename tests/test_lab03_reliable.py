@@ -6,22 +6,24 @@ deadline.
 """
 
 import json
-import uuid
-from itertools import product
 
 import pytest
 
 from labkit.grader.crash import Hold
 from labkit.grader.expectations import (
+    expect_a_stop_without_a_broker,
     expect_ctrl_c_finishes_the_task,
+    expect_little_while_idle,
+    expect_long_work_is_left_alone,
+    expect_nothing_lost_by_a_killed_helper,
     expect_oldest_first,
     expect_reasons,
     expect_words_without_a_broker,
     kill,
+    kill_broker,
     shown,
 )
-from labkit.grader.material.lab03_reliable import BAD_TASKS, OPERATIONS, PHOTOS, expected_image
-from labkit.grader.stage import patiently
+from labkit.grader.material.lab03_reliable import BAD_TASKS, OPERATIONS, expect_right_pictures
 from labkit.grader.tasks import id_in
 
 QUICK = {"HEARTBEAT_SECONDS": 0.5, "BLOCK_SECONDS": 0.2, "RECONNECT_SECONDS": 0.05}
@@ -145,29 +147,7 @@ def test_tasks_are_done(scene):
 @pytest.mark.check(points=2, after="tasks_are_done", todo=6)
 def test_the_pictures_are_right(scene):
     """Each task leaves one whole picture, the right one"""
-    wanted = [
-        {"id": str(uuid.uuid4()), "image": image, "operation": operation}
-        for image, operation in product(PHOTOS, OPERATIONS)
-    ]
-    scene.push(*wanted)
-    scene.start("worker.py", "alice")
-    scene.wait_done()
-    files = list(scene.outputs.iterdir())
-    written = {path.stem: path for path in files if path.is_file()}
-    scene.expect(
-        len(files) == len(wanted),
-        f"{len(wanted)} pictures were asked for; {len(files)} files are in the output folder.",
-        question="What else does your worker write there?",
-        task=None,
-    )
-    for number, task in enumerate(wanted, start=1):
-        picture = written.get(task["id"])
-        scene.expect(
-            picture and picture.read_bytes() == expected_image(scene.run.inputs, task),
-            f"{task['operation']} of {task['image']} is not the picture it should be.",
-            question="Was the work given the task just as it was in the queue?",
-            task=number,
-        )
+    expect_right_pictures(scene)
 
 
 @pytest.mark.check(points=3, after="tasks_are_done", todo=5)
@@ -175,7 +155,9 @@ def test_three_workers_share(scene):
     """Three workers work at the same time"""
     scene.work.hold()
     scene.push(9)
-    for name in ("alice", "bob", "carol"):
+    scene.start("worker.py", "alice")
+    scene.wait_until(scene.at_work, "the worker was to begin")  # only then the others: she has what she wants
+    for name in ("bob", "carol"):
         scene.start("worker.py", name)
     scene.wait_until(
         lambda: len(scene.at_work()) == 3,
@@ -202,22 +184,7 @@ def test_rubbish_is_set_aside(scene):
 @pytest.mark.check(points=3, after="tasks_are_done", todo=5)
 def test_an_idle_worker_costs_little(scene):
     """An idle worker sends at most one command a second"""
-    seconds = 4
-    alice = scene.start("worker.py", "alice")
-    scene.wait_until(alice.has_looked, "the worker was to look for a task")
-    before = alice.commands_sent()
-    scene.wait(lambda: not alice.running, within=seconds)
-    sent = alice.commands_sent() - before
-    scene.expect(
-        sent <= seconds + 1,
-        f"Nothing came for {seconds} s; the worker sent {sent} commands: {sent / seconds:.0f} a second.",
-        question="Which of them ask again and again, and which command waits at the broker instead?",
-    )
-    scene.wait_until(
-        alice.waits_for_a_task,
-        "while the queue is empty the worker was to wait in a blocking command",
-        question="What does the worker do between two looks, when a task comes in just then?",
-    )
+    expect_little_while_idle(scene, scene.start("worker.py", "alice"), seconds=4)
     scene.wait_started(*scene.push(1))
 
 
@@ -260,6 +227,10 @@ def test_a_worker_stops_when_asked(stage):
     ctrl_c.settings = {"BLOCK_SECONDS": 0.2}
     expect_ctrl_c_finishes_the_task(ctrl_c)
 
+    alone = stage.scene("stopped when the broker is gone")
+    alone.settings = QUICK
+    expect_a_stop_without_a_broker(alone, alone.start("worker.py", "dave"))
+
 
 @pytest.mark.check(points=6, after=("tasks_are_done", "rubbish_is_set_aside"), todo=9)
 def test_a_killed_worker_loses_nothing(stage):
@@ -282,22 +253,7 @@ def test_a_killed_worker_loses_nothing(stage):
 @pytest.mark.check(points=3, after="a_killed_worker_loses_nothing", todo=9)
 def test_a_killed_helper_loses_nothing(stage):
     """A worker killed while it recovers another's tasks loses nothing"""
-
-    def begin(scene):
-        scene.settings = QUICK
-        scene.work.hold(1)
-        first, _ = scene.push(2)
-        alice = scene.start("worker.py", "alice", HEARTBEAT_SECONDS=0.3)
-        scene.wait_started(first)
-        alice.kill()
-        scene.work.release()
-        scene.start("worker.py", "bob")
-
-    def go_on(scene):
-        scene.start("worker.py", "carol")
-        scene.wait_done(quiet=3)
-
-    stage.at_every_point("bob", begin, go_on, kill, calm=until_done)
+    expect_nothing_lost_by_a_killed_helper(stage, QUICK, "HEARTBEAT_SECONDS", calm=until_done)
 
 
 @pytest.mark.check(points=5, after=("tasks_are_done", "rubbish_is_set_aside"), todo=4)
@@ -313,9 +269,6 @@ def test_a_killed_broker_loses_nothing(stage):
         scene.restart_broker()
         scene.wait_done(question="What does your worker still hold when its connection comes back?")
         expect_one_rejected(scene)
-
-    def kill_broker(actor, point):
-        actor.scene.kill_broker(point)
 
     stage.at_every_point("alice", begin, go_on, kill_broker, calm=until_done, own_broker=True)
 
@@ -364,29 +317,8 @@ def test_two_helpers_duplicate_nothing(stage):
 @pytest.mark.check(points=3, after="a_killed_worker_loses_nothing", todo=3)
 def test_a_living_worker_is_left_alone(stage):
     """A worker deep in long work is not taken for dead"""
-    patiently(lambda: play_a_long_task(stage.scene()))
-
-
-def play_a_long_task(scene):
-    scene.settings = QUICK | {"HEARTBEAT_SECONDS": 1.2}
-    scene.work.hold(1)
-    first, *_ = scene.push(1)
-    alice = scene.start("worker.py", "alice")
-    scene.wait_started(first)
-    scene.mind(alice, starving=0.4)  # so long without a processor, and she rightly misses a heartbeat
-    scene.start("worker.py", "bob")
-    scene.wait(lambda: len(scene.at_work()) > 1, within=3.2)
-    beats = f"{scene.queue}:heartbeat:alice" in scene.keys()  # noqa: SIM118 (not a dict)
-    scene.expect(
-        scene.at_work() == {"alice"},
-        "alice worked on task 1 for more than twice HEARTBEAT_SECONDS; meanwhile it was handed to bob.",
-        question="alice's heartbeat is there. What did bob not look at?"
-        if beats
-        else "Who renews the heartbeat while the work goes on?",
-        task=1,
-    )
-    scene.work.release()
-    scene.wait_done()
+    settings = QUICK | {"HEARTBEAT_SECONDS": 1.2}
+    expect_long_work_is_left_alone(stage, settings, "HEARTBEAT_SECONDS heartbeat")
 
 
 @pytest.mark.check(points=2, after="a_killed_worker_loses_nothing", todo=9)

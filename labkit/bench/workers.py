@@ -6,22 +6,23 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.bench import Row
 from labkit.brokers import EmbeddedValkey
-from labkit.course import Lab, lab, labs
+from labkit.course import VALKEY, Lab, lab, labs
 from labkit.janitor import janitor, temporary_folder
 
 BODY_BYTES = 222  # a task as the labs send it, in JSON
 IDLE_SECONDS = 10
 LOOKS_WITHIN_SECONDS = 30
 COUNTED = {  # of all that a server executes, what a worker sends; the rest sets up a connection
-    "rpop", "brpop", "lpush", "incr", "blmove", "lmove", "lrem", "set", "scan", "eval", "del", "exists",
+    "rpop", "brpop", "lpush", "lrange", "incr", "blmove", "lmove", "lrem", "set", "scan", "eval", "del", "exists",
 }  # fmt: skip
 
-NO_WORK = '''
+NO_WORK = """
 
 import time as _time
 
@@ -30,8 +31,8 @@ _seen = 0
 _began = 0.0
 
 
-def process(task):
-    """No work: what is measured is the worker around it. Says how long all tasks but the first took."""
+def {work}(task):
+    \"\"\"No work: what is measured is the worker around it. Says how long all tasks but the first took.\"\"\"
     global _seen, _began
     _seen += 1
     if _seen == 1:
@@ -39,49 +40,82 @@ def process(task):
     if _seen == _tasks:
         os.write(int(os.environ["BENCH_FD"]), str(_time.perf_counter() - _began).encode())
     return "nothing"
-'''
+"""
 
 BARE_LOOP = """
-import json, os, sys
+import os
 import redis
-from images import process
+from {module} import {work}
 
 broker = redis.Redis.from_url(os.environ["VALKEY_URL"])
 while True:
-    body = broker.blmove("images", "images:processing:bare", 2, "RIGHT", "LEFT")
+    body = broker.blmove("{queue}", "{queue}:processing:bare", 2, "RIGHT", "LEFT")
     if body is not None:
-        process(body)
-        broker.lrem("images:processing:bare", 1, body)
+        {work}(body)
+        broker.lrem("{queue}:processing:bare", 1, body)
 """
 
 
+@dataclass(frozen=True)
+class Loop:
+    """A lab whose worker is measured: what a task of its queue holds beside the id, and what its worker sends.
+
+    sends: the commands, in lower case, that come from the worker and not from within one of its scripts.
+    """
+
+    number: int
+    task: dict
+    sends: frozenset[str]
+
+
+LOOPS = (
+    Loop(
+        3,
+        {"image": "a.jpg", "operation": "rotate"},
+        frozenset({"blmove", "lmove", "lrem", "set", "scan", "eval"}),
+    ),
+    Loop(
+        4,
+        {"type": "webhook", "version": 1, "data": {}, "max_retries": 5, "attempts": 0},
+        frozenset({"blmove", "set", "scan", "eval", "lrange"}),
+    ),
+)
+
+
 def worker_overhead(rounds: int) -> list[Row]:
-    """The solution's worker of lab 3 against a bare BLMOVE + LREM loop: no work, one core, in turns."""
+    """The solutions' reliable workers against a bare BLMOVE + LREM loop: no work, one core, in turns."""
+    return [row for loop in LOOPS for row in overhead(loop, rounds)]
+
+
+def overhead(loop: Loop, rounds: int) -> list[Row]:
+    """One lab's worker against the bare loop on the same tasks."""
     tasks = 3000
-    folder = bench_folder()
+    folder = bench_folder(lab(loop.number))
     solution, bare, a_task = [], [], []
     with EmbeddedValkey(appendonly="off") as broker, Pinned(broker.pid):
         for _ in range(rounds):
-            before = commands_sent(broker)
-            solution.append(tasks_a_second(folder / "worker.py", broker, tasks))
-            a_task.append((commands_sent(broker) - before) / tasks)
-            bare.append(tasks_a_second(folder / "bare.py", broker, tasks))
+            before = commands_sent(broker, loop.sends)
+            solution.append(tasks_a_second(folder / "worker.py", broker, loop, tasks))
+            a_task.append((commands_sent(broker, loop.sends) - before) / tasks)
+            bare.append(tasks_a_second(folder / "bare.py", broker, loop, tasks))
     ratios = [a / b for a, b in zip(solution, bare, strict=True)]
     return [
-        ("lab 3's worker, no-op tasks", f"{statistics.median(solution):,.0f}/s",
+        (f"lab {loop.number}'s worker, no-op tasks", f"{statistics.median(solution):,.0f}/s",
          f"{statistics.median(ratios):.2f} of the bare loop"),
-        ("bare BLMOVE + LREM loop", f"{statistics.median(bare):,.0f}/s", ""),
-        ("lab 3's worker, commands a task", f"{statistics.median(a_task):.2f}", ""),
+        (f"bare BLMOVE + LREM loop, lab {loop.number}'s tasks", f"{statistics.median(bare):,.0f}/s", ""),
+        (f"lab {loop.number}'s worker, commands a task", f"{statistics.median(a_task):.2f}", ""),
     ]  # fmt: skip
 
 
-def bench_folder() -> Path:
-    """A copy of lab 3's solution whose work does nothing, with the bare loop beside it."""
+def bench_folder(lab: Lab) -> Path:
+    """A copy of the lab's solution whose work does nothing, with the bare loop beside it."""
     folder = temporary_folder()
-    for path in lab(3).solution.glob("*.py"):
+    for path in lab.solution.glob("*.py"):
         (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "images.py").write_text((folder / "images.py").read_text() + NO_WORK)
-    (folder / "bare.py").write_text(BARE_LOOP)
+    module, work = lab.work.split(".")
+    with (folder / f"{module}.py").open("a") as file:
+        file.write(NO_WORK.format(work=work))
+    (folder / "bare.py").write_text(BARE_LOOP.format(module=module, work=work, queue=lab.queue))
     return folder
 
 
@@ -102,14 +136,12 @@ class Pinned:
             os.sched_setaffinity(0, self.cores)
 
 
-def tasks_a_second(script: Path, broker: EmbeddedValkey, tasks: int) -> float:
+def tasks_a_second(script: Path, broker: EmbeddedValkey, loop: Loop, tasks: int) -> float:
     """Have a worker do `tasks` tasks that wait for it; return how many it did in a second."""
     with broker.connect() as connection:
         for number in range(tasks):
-            body = json.dumps(
-                {"id": f"{number:08}-0000-4000-8000-000000000000", "image": "a.jpg", "operation": "rotate"}
-            )
-            connection.ask("LPUSH", "images", body.ljust(BODY_BYTES))
+            body = json.dumps({"id": f"{number:08}-0000-4000-8000-000000000000"} | loop.task)
+            connection.ask("LPUSH", lab(loop.number).queue, body.ljust(BODY_BYTES))
     answer, theirs = os.pipe()  # not its standard output: reading that would cost the core that is measured
     settings = {"BENCH_TASKS": str(tasks), "BENCH_FD": str(theirs)}
     process = start_worker(script, broker, settings, pass_fds=[theirs])
@@ -142,18 +174,22 @@ def end(process: subprocess.Popen) -> None:
     janitor().forget_process(process.pid)
 
 
-def commands_sent(broker: EmbeddedValkey) -> int:
-    """How many of a worker's commands the server has executed so far; those that set up a connection left out."""
+def commands_sent(broker: EmbeddedValkey, counted: Collection[str] = COUNTED) -> int:
+    """How many of these commands the server has executed so far, by default all but those that set up a connection."""
     with broker.connect() as connection:
         lines = connection.ask("INFO", "commandstats").decode().splitlines()
     calls = dict(line.removeprefix("cmdstat_").split(":", 1) for line in lines if line.startswith("cmdstat_"))
-    return sum(int(calls[name].split("calls=")[1].split(",")[0]) for name in COUNTED if name in calls)
+    return sum(int(calls[name].split("calls=")[1].split(",")[0]) for name in counted if name in calls)
 
 
 def idle_cost(rounds: int) -> list[Row]:
-    """What an idle worker of each lab sends, with the settings that it comes with."""
+    """What an idle worker of each lab on Valkey sends, with the settings that it comes with.
+
+    A RabbitMQ pushes tasks: what its idle worker costs is in bytes, and notebooks/lab06_rabbitmq.ipynb counts them.
+    """
+    asking = [each for each in labs() if each.broker == VALKEY]
     return [
-        (f"lab {each.number}'s worker, idle commands a second", f"{idle(each):.1f}", "") for each in labs()
+        (f"lab {each.number}'s worker, idle commands a second", f"{idle(each):.1f}", "") for each in asking
     ]
 
 

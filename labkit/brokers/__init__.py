@@ -1,7 +1,10 @@
-"""Brokers for the labs: an embedded Valkey, a server found on the PATH, or somebody's server by its URL."""
+"""Brokers for the labs: an embedded Valkey, a server found on the PATH or in a container, or somebody's by its URL."""
+
+import os
 
 from labkit.brokers.base import Broker, InfrastructureError, Login
 from labkit.brokers.by_url import BrokerByUrl
+from labkit.brokers.containers import ContainerBroker
 from labkit.brokers.embedded import EmbeddedValkey
 from labkit.brokers.on_path import ServerOnPath
 from labkit.brokers.server import free_port
@@ -9,24 +12,57 @@ from labkit.brokers.server import free_port
 __all__ = [
     "Broker",
     "BrokerByUrl",
+    "ContainerBroker",
     "EmbeddedValkey",
     "InfrastructureError",
     "Login",
     "ServerOnPath",
     "choose",
+    "choose_rabbitmq",
     "free_port",
 ]
 
 
 def choose(name: str, appendonly: str = "always") -> Broker:
-    """Return the broker of this name: "embedded", "path", or a redis://, rediss:// or valkey:// URL.
+    """Return the broker of this name: "embedded", "path", "docker" (Valkey), "docker-redis", or a URL.
 
-    ValueError, with a line for the user, for anything else. It is not started yet.
+    A URL begins with redis://, rediss:// or valkey://. ValueError, with a line for the user, for anything else.
+    It is not started yet.
     """
     if name == "embedded":
         return EmbeddedValkey(appendonly=appendonly)
     if name == "path":
         return ServerOnPath(appendonly=appendonly)
+    if name in ("docker", "docker-redis"):
+        return ContainerBroker("redis" if name == "docker-redis" else "valkey", appendonly=appendonly)
     if name.startswith(("redis://", "rediss://", "valkey://")):
         return BrokerByUrl(name)
-    raise ValueError(f"no broker {name!r}: say embedded, path, or a redis://, rediss:// or valkey:// URL")
+    raise ValueError(
+        f"no broker {name!r}: say embedded, docker, docker-redis, path, or a redis://, rediss:// or valkey:// URL"
+    )
+
+
+def choose_rabbitmq(name: str, *, install: bool = True) -> Broker:
+    """Return the RabbitMQ of this name: "embedded", "path", "docker", or an amqp:// or amqps:// URL. Not started yet.
+
+    "embedded" is the one that AMQP_URL names, unless that is the one of `./lab broker up`, which the checks would
+    have to leave alone; without AMQP_URL it is a node of our own, like "path". What is not on this machine is
+    installed when it is started, if it may be: see rabbitmq_install.py; with install=False it never is.
+    ValueError, with a line for the user, for any other name.
+    """
+    from labkit.brokers.amqp_by_url import AmqpByUrl  # here: the other labs have no need of all this
+    from labkit.brokers.rabbitmq import RabbitMQ
+    from labkit.standing_rabbitmq import is_its_url
+
+    given = os.environ.get("AMQP_URL", "")
+    if name == "embedded" and given and not is_its_url(given):
+        name = given
+    if name in ("embedded", "path"):
+        return RabbitMQ(install=install)
+    if name == "docker":
+        from labkit.brokers.rabbitmq_container import RabbitMQContainer
+
+        return RabbitMQContainer()
+    if name.startswith(("amqp://", "amqps://")):
+        return AmqpByUrl(name)
+    raise ValueError(f"no RabbitMQ {name!r}: say embedded, docker, path, or an amqp:// or amqps:// URL")

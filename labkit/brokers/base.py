@@ -22,6 +22,7 @@ class Login:
 
     user: str
     password: str
+    vhost: str = ""  # at a RabbitMQ: where these rights are
 
 
 class Broker(abc.ABC):
@@ -30,9 +31,10 @@ class Broker(abc.ABC):
     `with EmbeddedValkey() as broker:` starts it, and on leaving ends it and removes its data.
     """
 
-    kind: str = ""  # "valkey" or "redis"; known once started, like the version
+    kind: str = ""  # "valkey", "redis" or "rabbitmq"; known once started, like the version
+    protocol: str = "redis"  # or "amqp"
     version: str = ""
-    source: str  # "embedded", "on the PATH" or "by URL"
+    source: str  # "embedded", "on the PATH", "docker" or "by URL"
     host: str
     port: int
     can_kill: bool

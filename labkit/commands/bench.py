@@ -12,8 +12,8 @@ from rich.table import Table
 from labkit.bench.grading import grading
 from labkit.bench.start import broker_start
 from labkit.bench.workers import idle_cost, worker_overhead
-from labkit.course import STATE
-from labkit.grader.record import replace
+from labkit.course import ROOT, STATE
+from labkit.replacing import replace
 
 PARTS = {"start": broker_start, "worker": worker_overhead, "idle": idle_cost, "grading": grading}
 
@@ -22,6 +22,9 @@ def run(parts: list[str], *, quick: bool) -> int:
     """Measure these parts (none: everything), print what comes out, and keep it in .lab/bench.json."""
     if unknown := [part for part in parts if part not in PARTS]:
         print(f"lab: there is no part {unknown[0]!r}. These are there: {', '.join(PARTS)}.")
+        return 2
+    if not (ROOT / "solutions").is_dir():
+        print("lab: what is measured are the solutions, and they are not in this package.")
         return 2
     console = Console(highlight=False)
     table = Table("figure", "median", "ratio", title="One run on this machine", title_justify="left")

@@ -18,13 +18,18 @@ from rich.console import Console
 from rich.text import Text
 
 from labkit.course import ROOT, Lab
-from labkit.grader.record import BadReplay, read_replay, replace
+from labkit.grader.record import BadReplay, read_replay
 from labkit.grader.schedule import INFRASTRUCTURE, NOT_RUN, PASSED, Check, Outcome
 from labkit.grader.words import counted
 from labkit.janitor import janitor, temporary_folder
+from labkit.replacing import replace
 
 LOOK_EVERY_SECONDS = 0.3  # for a save, with --watch
-PYTEST = ["-s", "-p", "no:terminal", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+# Without pytest's own last look for errors that nobody caught: it goes through all that a grading records five times.
+PYTEST = [
+    *("-s", "-p", "no:terminal", "-p", "no:unraisableexception"),
+    *("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)),
+]
 TITLE_WIDTH = 70
 BURNER = "while True: pass"
 WRONG_COMMAND = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}
@@ -40,6 +45,7 @@ class Request:
     brokers: str
     seed: int
     results: Path | None = None  # where the record and the timeline go; default: the lab's folder under .lab/
+    isolation: str = "none"
 
     @property
     def target(self) -> Path:
@@ -62,7 +68,8 @@ class Request:
         """The grader's options, as its pytest plugin takes them."""
         return [
             f"--submission={self.folder}", f"--brokers={self.brokers}", f"--seed={self.seed}",
-            f"--result-folder={results}", *([f"--replay={self.replay.resolve()}"] if self.replay else []),
+            f"--result-folder={results}", f"--isolation={self.isolation}",
+            *([f"--replay={self.replay.resolve()}"] if self.replay else []),
         ]  # fmt: skip
 
     def tests(self) -> str:
@@ -168,8 +175,10 @@ class Reporter:
             )
         for note in result["notes"]:
             self.console.print(Text(f"Note: {note}"))
-        hidden = sum(check["hidden"] for check in result["checks"])
-        text = f"{result['points']} of {result['max_points']} points in {result['seconds']:.1f} s"
+        seen = [check for check in result["checks"] if not check["hidden"]]
+        hidden = len(result["checks"]) - len(seen)
+        points, most = (sum(check[key] for check in seen) for key in ("points", "max_points"))
+        text = f"{points} of {most} points in {result['seconds']:.1f} s"
         text += (
             f", on {result['broker']['kind']} {result['broker']['version']}"
             if result["broker"]["kind"]
@@ -180,7 +189,7 @@ class Reporter:
         if apart:
             self.console.print(f"{apart} could not be made on this broker (–) and counts neither way.")
         if hidden:
-            self.console.print(f"{hidden} more checks are hidden; these points are not all of them.")
+            self.console.print(f"{hidden} more checks are hidden; their points are not among these.")
         if result["outcome"] == INFRASTRUCTURE:
             self.console.print(
                 "Something of the grader's own failed (!). It says nothing about your work: try again."
@@ -246,7 +255,7 @@ def again(request: Request) -> list[str]:
     """The command that grades the same once more."""
     return [
         sys.executable, "-m", "labkit", "check", str(request.lab.number), "--submission", str(request.folder),
-        f"--brokers={request.brokers}", f"--seed={request.seed}",
+        f"--brokers={request.brokers}", f"--seed={request.seed}", f"--isolation={request.isolation}",
         *(["--replay", str(request.replay)] if request.replay else []),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`./lab notebook N`: JupyterLab on the lab's notebook, with the broker running."""
+"""`./lab notebook N`: JupyterLab on the lab's notebook, with the broker running that it needs."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 from labkit import standing
 from labkit.commands.broker import FOLDER
-from labkit.course import ROOT, Lab
+from labkit.course import ROOT, VALKEY, Lab
 
 
 def open_lab(lab: Lab) -> int:
@@ -14,15 +14,15 @@ def open_lab(lab: Lab) -> int:
     if not lab.notebook.exists():
         print(f"lab: lab {lab.number} has no notebook.", file=sys.stderr)
         return 2
-    broker = standing.up(FOLDER)
+    broker = standing.up(FOLDER) if lab.broker == VALKEY else None  # else it starts its own
     command = [sys.executable, "-m", "jupyterlab", str(lab.notebook), "--ServerApp.ip=127.0.0.1"]
     if os.geteuid() == 0:
         command.append("--allow-root")
-    environment = os.environ | {"VALKEY_URL": broker.url, "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | ({"VALKEY_URL": broker.url} if broker else {})
     try:
         return subprocess.call(command, env=environment, cwd=ROOT)
     except KeyboardInterrupt:
         return 130
     finally:
-        if broker.started:
+        if broker and broker.started:
             standing.down(FOLDER)

@@ -8,6 +8,7 @@ waited for. What one lab alone needs is in its subclass: see acts/.
 import signal
 from collections.abc import Callable
 
+from labkit.demo import report
 from labkit.demo.moment import Moment, called
 from labkit.demo.props import Props
 from labkit.demo.pushes import Pushes
@@ -31,10 +32,17 @@ class Act:
     """What is done on the scene, and what is then to be seen there.
 
     task, who: the task that was in hand at the kill, and the worker that was killed; verdict: after `count`.
+    pace: the seconds of work on one task, as the script gave them last.
     """
 
     PROPS: type[Props] = Props
     AT_MOST_ONCE = False  # whether a task in hand at a kill may be lost, as the lab's contract says
+    CENSUS = True  # whether each look finds out where every task is
+    LEFT = ""  # what it means that tasks still wait in the end, where that is as it should be
+    ASIDE = report.ASIDE  # the word for tasks that can not be done, and what it means
+    HOLDER = "list"  # what the broker keeps tasks in
+    AGAIN = report.AGAIN  # what it means that a task was done more than once
+    pace = "0"
     owns_broker = False  # whether the scene's broker may be killed
 
     def __init__(self, scene: Scene, script: Script, watch: Watch, props: Props) -> None:
@@ -56,6 +64,10 @@ class Act:
         """What there is to see at this moment, from top to bottom."""
         raise NotImplementedError
 
+    def facts(self) -> tuple[tuple[str, int, str], ...]:
+        """What else was counted: a word, how many, what it means."""
+        return ()
+
     def lay_out(self) -> None:
         """Put what is to be kept into the scene's output folder, as ID.*; most labs' workers have done so."""
 
@@ -63,13 +75,18 @@ class Act:
 
     def view(self) -> View:
         """The moment as a stage shows it."""
-        moment = Moment(self.scene, self.script.seconds_each / self.watch.speed)
+        seconds = self.script.seconds_each / self.watch.speed
+        moment = Moment(self.scene, seconds, self.census if self.CENSUS else None)
         news = tuple(
             f"{event.who}: task {number} done in {seconds:.1f} s ({self.called(number)})"
             for event, seconds in moment.finished
             for number in event.tasks
         )
         return View(moment.at, self.panels(moment), news)
+
+    def census(self) -> tuple[dict[int, list[str]], set[int]]:
+        """For each task the lists that hold it, and the tasks that are set aside. Disturbs nobody."""
+        return self.scene.holdings.where_and_dead()
 
     def called(self, number: int) -> str:
         """A task in a few words."""
@@ -82,6 +99,7 @@ class Act:
 
         The work is real, and the ledger only makes it wait before it begins: that is what a stage is for.
         """
+        self.pace = seconds
         longer = max(0.0, float(seconds) - self.unslowed_seconds())
         self.scene.work.slow(self.scene.work.ALL, longer / self.watch.speed)
 
@@ -124,6 +142,14 @@ class Act:
         """SIGKILL this worker, or the one that was seen with a task in hand; what was held goes on."""
         self.workers[name or self.who].kill()
         self.do_release()
+
+    def do_kill_broker(self) -> None:
+        """SIGKILL the broker."""
+        self.scene.kill_broker()
+
+    def do_restart_broker(self) -> None:
+        """Start it again on the same data."""
+        self.watch.meanwhile(self.scene.restart_broker)
 
     def do_monitor(self) -> None:
         """Have the lab's monitor take one look."""
@@ -194,7 +220,7 @@ class Act:
             if self._complete():
                 aside = self.scene.dead()
                 done = f"{len(self.done() - aside)} tasks are done"
-                return f"{done}{f', {len(aside)} set aside' if aside else ''}; every list is empty"
+                return f"{done}{f', {len(aside)} {self.ASIDE[0]}' if aside else ''}; every {self.HOLDER} is empty"
             if self._settled():
                 self.scene.fail("Nobody works any more, and not every task is done.")
             return ""
@@ -228,7 +254,7 @@ class Act:
     def place(self) -> str:
         """A sentence on where it is."""
         keys = self.keys()
-        return f"Task {self.task} is in {keys[0] if keys else 'no list at all'}."
+        return f"Task {self.task} is in {keys[0] if keys else f'no {self.HOLDER} at all'}."
 
     def monitor_said(self) -> object:
         """What the lab's monitor said in its one look, or None."""
@@ -236,7 +262,7 @@ class Act:
 
     def _complete(self) -> bool:
         sent = {task.number for task in self.scene.tasks}
-        return sent <= self.done() | self.scene.dead() and not self.scene.where()
+        return sent <= self.done() | self.scene.dead() and not self.scene.holdings.holds_any()
 
     def _settled(self) -> bool:
         """Whether nobody is at work and no task has moved for a while."""

@@ -3,13 +3,14 @@
 import contextlib
 import os
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 from labkit.demo.moment import called
 from labkit.demo.script import Script
 from labkit.grader import timeline
-from labkit.grader.record import replace
 from labkit.grader.scene import Scene
+from labkit.replacing import replace
 
 PICTURES = (".jpg", ".jpeg", ".png")  # endings of what a task may name, not to be said twice
 
@@ -22,8 +23,11 @@ def keep(scene: Scene, folder: Path, script: Script) -> list[tuple[str, Path]]:
     folder.mkdir(parents=True, exist_ok=True)
     draft, out = folder / f".out-{os.getpid()}", folder / "out"
     draft.mkdir()
+    made: dict[str, list[Path]] = defaultdict(list)
+    for path in scene.outputs.iterdir():
+        made[path.name.partition(".")[0]].append(path)
     for task in scene.tasks:
-        for path in scene.outputs.glob(f"{task.id or '-'}.*"):
+        for path in made[task.id] if task.id else ():
             words = f"{task.number:02} {called(scene, task.number, script.task)}"
             name = Path(words.replace("/", "_").replace(" ", "-"))
             stem = name.stem if name.suffix.lower() in PICTURES else name.name

@@ -13,6 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from labkit.demo.draw import GREEN, VERMILION, screen
+from labkit.demo.keyboard import Keyboard
 from labkit.demo.signals import Stopped
 from labkit.demo.stage import NOT_SEEN, NOTE, SAY, SEEN
 from labkit.demo.view import View
@@ -29,9 +30,14 @@ LINES = {
 class LiveStage:
     """See the module."""
 
-    def __init__(self, title: str, console: Console) -> None:
-        self._title, self._console = title, console
-        self._said: list[Text] = []
+    def __init__(
+        self, title: str, console: Console, steps: int = 0, keyboard: Keyboard | None = None, note: str = ""
+    ) -> None:
+        """steps: how many there are; keyboard: where the presenter types; note: said before all else."""
+        self._title, self._console, self._steps, self._keyboard = title, console, steps, keyboard
+        self._step, self._prompt = 0, ""
+        mark, style = LINES[NOTE]
+        self._said = [Text(f"{mark}{note}", style)] if note else []
         self._view: View | None = None
         self._painted: list[Text] = []
         self._size = (0, 0)
@@ -42,6 +48,20 @@ class LiveStage:
             self._open = True
             self._console.set_alt_screen(True)
             self._console.show_cursor(False)
+            if self._keyboard:
+                self._keyboard.open()
+
+    def step(self, number: int) -> None:
+        if number <= self._step:
+            self._said.clear()
+        self._step = number
+
+    def prompt(self, words: str) -> None:
+        self._prompt = words
+        self._draw()
+
+    def typed(self) -> str:
+        return self._keyboard.typed() if self._keyboard else ""
 
     def line(self, kind: str, text: str) -> None:
         mark, style = LINES[kind]
@@ -55,13 +75,20 @@ class LiveStage:
     def close(self) -> None:
         if self._open:
             self._open = False
+            if self._keyboard:
+                self._keyboard.close()
             with contextlib.suppress(OSError):  # a terminal that is gone needs no restoring
                 self._console.set_alt_screen(False)
                 self._console.show_cursor(True)
 
     def screen(self, width: int, height: int) -> list[Text]:
         """What is on the screen now, line by line; nothing before the first moment was shown."""
-        return screen(self._view, self._said, self._title, width, height) if self._view else []
+        if not self._view:
+            return []
+        title = f"{self._title} · step {self._step} of {self._steps}" if self._steps else self._title
+        if width < WIDTH or height < HEIGHT:
+            return [Text(too_small(width, height), "bold")]
+        return screen(self._view, self._said, title, width, height, self._prompt)
 
     def _draw(self) -> None:
         width, height = size = tuple(self._console.size)
@@ -75,6 +102,11 @@ class LiveStage:
                     self._console.control(Control.move_to(0, number))
                     self._console.print(line, end="", no_wrap=True, crop=True)
         self._painted = lines
+
+
+def too_small(width: int, height: int) -> str:
+    """What is said on a terminal that is smaller than the view needs; it goes on when there is room again."""
+    return f"This needs {WIDTH} × {HEIGHT}; there are {width} × {height}."
 
 
 @contextlib.contextmanager

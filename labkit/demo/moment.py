@@ -1,13 +1,14 @@
 """One look at a scene: where its tasks are, and what its processes are at. Panels are made from it."""
 
+import functools
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from labkit.grader.actor import Actor
-from labkit.grader.commands import TAKING
+from labkit.grader.commands import AMQP_WORDS, DELIVERIES, PUBLISHING, TAKING
 from labkit.grader.history import (
     COMMAND,
     EXITED,
@@ -20,7 +21,7 @@ from labkit.grader.history import (
     WORK_STARTED,
     Event,
 )
-from labkit.grader.proxy import SHOWN_CHARACTERS
+from labkit.grader.lane import SHOWN_CHARACTERS
 from labkit.grader.scene import Scene
 from labkit.grader.verdict import in_hand
 from labkit.grader.words import clean
@@ -28,9 +29,12 @@ from labkit.grader.words import clean
 STARTS, WAITS, PAUSES, WORKS, DEAD, ENDED = "starts", "waits", "pauses", "works", "killed", "ended"
 WORK = (WORK_STARTED, WORK_FINISHED, WORK_FAILED)
 HOUSEKEEPING = ("SET", "EVAL", "EXISTS", "LMOVE", "INCR", "INCRBY")
-NEVER_SHOWN = ("PING", "SCAN")
+NEVER_SHOWN = ("PING", "SCAN", "queue.declare", "confirm.select")
 HARDLY_DONE = 0.95  # what a bar shows at most while the work goes on
 RATE_SECONDS = 4.0  # over which commands are counted for their rate
+
+# For each task the lists that hold it, and the tasks that are set aside.
+Census = Callable[[], tuple[dict[int, list[str]], set[int]]]
 
 
 @dataclass(frozen=True)
@@ -56,26 +60,32 @@ class OnTheWire:
 class Moment:
     """See the module. Tasks are given by number; keys are called as the lab calls them.
 
-    While the broker is down (`broker_up` is false) nobody knows where the tasks are: no list holds any.
+    While the broker is down, or still starting, (`broker_up` is false) nobody knows where the tasks are: no list holds
+    any.
     """
 
-    def __init__(self, scene: Scene, seconds_each: float) -> None:
-        """Look now. seconds_each: how long one task takes before any is done, for the bars."""
+    def __init__(self, scene: Scene, seconds_each: float, census: Census | None) -> None:
+        """Look now. seconds_each: how long one task takes before any is done, for the bars.
+
+        census: looks where the tasks are; without one they are nowhere, since with very many that takes too long.
+        """
         self.scene = scene
-        sent = scene.history.tasks(SENT)  # first: what is sent after it may not have reached the broker yet
-        self.broker_up = not scene.holdings.broker_down
-        self.where = scene.where() if self.broker_up else {}
-        self.rejected = sorted(scene.dead()) if self.broker_up else []
+        self.broker_up = scene.holdings.is_ready() and not scene.holdings.broker_down
+        census = census if self.broker_up else None
+        sent = (
+            scene.history.tasks(SENT) if census else set()
+        )  # first: what is sent later may not be there yet
+        self.where, dead = census() if census else ({}, set())
+        self.rejected = sorted(dead)
         self.events = scene.history.events()  # last: what has left a list by now is done, or in hand
         self.at = scene.history.now()
         self.total = len(scene.tasks)
         self.finished = finished(self.events)
         self.done = list(dict.fromkeys(n for event, _ in self.finished for n in event.tasks))
-        gone = sent.difference(self.where, self.done, self.rejected) if self.broker_up else ()
+        gone = sent.difference(self.where, self.done, self.rejected)
         self.elsewhere = sorted(gone)  # sent, not done, and in no list: perhaps in a process's memory
         took = [seconds for _, seconds in self.finished]
         self._expected = sum(took) / len(took) if took else seconds_each
-        self._bodies = {_recorded(task.body): f"‹task {task.number}›" for task in scene.tasks}
         self._own: dict[str, list[Event]] = defaultdict(list)  # since the last start of each process
         for event in self.events:
             if event.what == STARTED:
@@ -142,7 +152,10 @@ class Moment:
         answers: dict[tuple[str, int], Event] = {}
         sent: list[OnTheWire] = []
         for event in reversed(self.events):
-            if event.what == REPLY:
+            if event.what == REPLY and event.verb in DELIVERIES:
+                if event.who in names:
+                    sent.append(_delivery(event))
+            elif event.what == REPLY:
                 answers[event.who, event.number] = event
             elif event.what == COMMAND and event.who in names and _matters(event, killed):
                 answer = answers.get((event.who, event.number))
@@ -153,11 +166,18 @@ class Moment:
                 break
         return sent[::-1]
 
+    @functools.cached_property
+    def _bodies(self) -> dict[str, str]:
+        """What stands in place of a task's body."""
+        return {_recorded(task.body): f"‹task {task.number}›" for task in self.scene.tasks}
+
     def _command(self, event: Event) -> str:
         """A command as one types it, its script's text left out, and a task in place of its body."""
         args = [self._bodies.get(arg, " ".join(arg.split())) for arg in event.args]
         if event.verb == "EVAL" and args:
             args[0] = "(script)"
+        if event.verb in AMQP_WORDS:  # the body is no argument, and the default exchange has no name
+            args = [*filter(None, args), *(f"‹task {number}›" for number in event.tasks)]
         return clean(" ".join([event.verb, *args]))
 
     def _outcome(self, event: Event, answer: Event | None) -> str:
@@ -165,6 +185,8 @@ class Moment:
         if answer is None:
             waits = event.blocking and event.number in self._actor(event.who).lane.in_flight
             return "waits …" if waits else "cut off" if event.blocking else ""
+        if event.verb in PUBLISHING:
+            return answer.detail or "confirmed"
         brought = [number for number in answer.tasks if number not in event.tasks]
         if brought:
             return f"→ task {brought[0]}"
@@ -175,9 +197,17 @@ class Moment:
         return next(actor for actor in reversed(self.scene.actors) if actor.name == name)
 
 
+@functools.lru_cache(maxsize=20_000)
 def _recorded(body: bytes) -> str:
     """A body as it stands in the record of a command that was sent before anyone knew that it is a task's."""
     return " ".join(body[:400].decode("utf-8", "backslashreplace").split())[:SHOWN_CHARACTERS]
+
+
+def _delivery(event: Event) -> OnTheWire:
+    """A task that the broker hands to a consumer, which has asked for it once and for all."""
+    again = ", redelivered" if "redelivered" in event.args else ""
+    outcome = f"→ task {event.tasks[0] if event.tasks else '?'}{again}"
+    return OnTheWire(event.at, event.who, clean(" ".join([event.verb, *event.args[:1]])), outcome)
 
 
 def _matters(event: Event, killed: float) -> bool:

@@ -4,7 +4,20 @@ import math
 from collections.abc import Callable, Collection, Sequence
 
 from labkit.demo.moment import DEAD, ENDED, PAUSES, STARTS, WAITS, WORKS, Moment, WorkerView
-from labkit.demo.view import FAINT, GONE, IN_HAND, PLAIN, STRONG, Bar, Cell, Panel, Tiles, Words
+from labkit.demo.view import (
+    BROKER,
+    FAINT,
+    GONE,
+    IN_HAND,
+    PLAIN,
+    STRONG,
+    WORKERS,
+    Bar,
+    Cell,
+    Panel,
+    Tiles,
+    Words,
+)
 
 NOTHING = Words("nothing", FAINT)
 STATES = {
@@ -28,6 +41,19 @@ def worker_cells(
     return name, state, f"{worker.task:>2}  {task(worker.task)}", bar
 
 
+def workers_panel(
+    widths: tuple[int, ...],
+    rows: Sequence[tuple[Cell, ...]],
+    heads: tuple[str, ...],
+    note: str = "",
+    *,
+    lines: int,
+) -> Panel:
+    """A row for each worker, of cells that begin with those of worker_cells; room for so many lines at least."""
+    shown = tuple(rows) or ((Words("nobody", FAINT),),)
+    return Panel("workers", widths, shown, heads, note, lines, pane=WORKERS)
+
+
 def task_row(
     label: str, tasks: Sequence[int], look: str, sign: str = "", *, newest: bool = False
 ) -> tuple[Cell, Cell, Cell]:
@@ -46,7 +72,7 @@ def wire_panel(moment: Moment, names: Collection[str], *, lines: int = 3, spare:
         (Words(f"{sent.at:4.1f}", FAINT), sent.who, Words(sent.command, tail=sent.outcome))
         for sent in moment.wire(names)
     )
-    return Panel("on the wire", (4, 8, 0), rows, lines=lines, log=True, spare=spare)
+    return Panel("on the wire", (4, 8, 0), rows, lines=lines, log=True, spare=spare, pane=BROKER)
 
 
 def number(value: float, digits: int = 0, width: int = 7) -> Words:

@@ -25,17 +25,38 @@ class Player:
         self.script, self.act, self.watch = script, act, watch
         self.passed, self.story = True, ""
 
-    def play(self) -> None:
-        """Play all steps; after one that failed, only those that are always played."""
+    def play(self, first: int = 1) -> None:
+        """Play all steps; after one that failed, only those that are always played.
+
+        first: the step to show, from 1; those before it are hurried through, since it needs what they have done.
+        """
+        self.watch.show()  # the stage has a moment to show before the first words
+        if first > 1:
+            self.watch.presenter.tell(f"on the way to step {first}: all before it, played fast")
         for step in self.script.steps:
+            self._hurry(step.number < first)
+            if step.say:
+                if step.number > first and not step.at_once:
+                    self.watch.cue(0)
+                self.watch.stage.step(step.number)
             if step.own_broker and not self.act.owns_broker:
                 self.watch.line(NOTE, "(left out: the broker was given by URL, and is not ours to kill)")
             elif self.passed or step.always:
                 self._play(step)
-        self.watch.pause(LAST_LOOK_SECONDS / self.watch.speed)
+        if self.watch.presenter.auto:
+            self.watch.pause(LAST_LOOK_SECONDS / self.watch.speed)
+        else:
+            self.watch.cue(0)
+
+    def _hurry(self, hurries: bool) -> None:
+        if hurries != self.watch.hurries:
+            self.watch.hurries = hurries
+            self.act.do_pace(self.act.pace)
+            if not hurries:
+                self.watch.presenter.tell("")
 
     def _play(self, step: Step) -> None:
-        read_until = self._say(step.say)
+        read_until = self._say(step)
         for name, *args in step.do:
             self._do(name, args)
             if not self.passed and not step.always:
@@ -44,21 +65,19 @@ class Player:
             self._see(getattr(self.act, f"see_{name}")(*args))
             if not self.passed and not step.always:
                 return
-        self._read(read_until)
+        self.watch.read(read_until)
 
-    def _say(self, lines: tuple[str, ...]) -> float:
+    def _say(self, step: Step) -> float:
         """Say the lines of a step; return the moment up to which the room reads the last of them."""
         read_until = 0.0
-        for line in lines:
-            self._read(read_until)
+        for place, line in enumerate(step.say):
+            if place:  # its first words come at once: a recording names the step after them
+                self.watch.read(read_until)
             words = line.format(**self.act.words())
             read_until = time.monotonic() + self.watch.line(SAY, words)
             if words.endswith(EXPECTANT):
-                self._read(read_until)
+                (self.watch.read if step.at_once else self.watch.cue)(read_until)
         return read_until
-
-    def _read(self, moment: float) -> None:
-        self.watch.pause(moment - time.monotonic())
 
     def _do(self, name: str, args: list[str]) -> None:
         try:

@@ -19,10 +19,10 @@ class Answer:
     milliseconds: float
 
 
-def post(url: str, body: str) -> Answer:
-    """Send one request, and wait for its answer."""
+def post(url: str, body: str, within: float = ANSWER_WITHIN_SECONDS) -> Answer:
+    """Send one request, and wait for its answer, so many seconds at most."""
     place = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=ANSWER_WITHIN_SECONDS)
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=within)
     began = time.monotonic()
     try:
         connection.request("POST", place.path, body.encode(), HEADERS)

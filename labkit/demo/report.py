@@ -18,35 +18,47 @@ from labkit.grader.verdict import Verdict
 
 WIDEST = 100
 ASK = "Ask the class:"
+ASIDE = ("set aside", "can never succeed; the rejected list says why")
+AGAIN = "done more than once"
 LOOKS = {"done once": DONE, "recovered": DONE, "set aside": WAITING}
 
 
 @dataclass(frozen=True)
 class Report:
-    """story: of what was not seen, or ""; kept: places, each with what it is called; ask: lines for the room."""
+    """story: of what was not seen, or ""; kept: places, each with what it is called; ask: lines for the room.
+
+    facts: what else was counted, each with its meaning. left: what it means that tasks wait, if they should.
+    aside: the word for tasks that can not be done, and its meaning. again: why a task was done more than once.
+    """
 
     verdict: Verdict
     story: str
     kept: list[tuple[str, Path]]
     ask: tuple[str, ...]
+    facts: tuple[tuple[str, int, str], ...] = ()
+    left: str = ""
+    aside: tuple[str, str] = ASIDE
+    again: str = AGAIN
 
     def rows(self) -> list[tuple[str, list[int], str]]:
         """The verdict: word, tasks, what the word means. What nobody expects has a row only when there is some."""
         verdict = self.verdict
         rows = [
             ("done once", verdict.done_once, ""),
-            ("duplicated", verdict.duplicated, "done more than once"),
+            ("duplicated", verdict.duplicated, self.again),
             ("lost", verdict.lost, "accepted, never done, in no list any more"),
             ("recovered", verdict.recovered, "in hand at the kill, and done all the same"),
-            ("waiting", verdict.waiting, "never done, still in a list"),
-            ("set aside", verdict.dead, "can never succeed; the rejected list says why"),
+            ("waiting", verdict.waiting, self.left or "never done, still in a list"),
+            (self.aside[0], verdict.dead, self.aside[1]),
         ]
         expected = {"done once", "duplicated", "lost"} | ({"recovered"} if verdict.hit else set())
         return [row for row in rows if row[1] or row[0] in expected]
 
     def print_lines(self) -> None:
         """Plain lines, for logs."""
-        counts = ", ".join(f"{word} {len(tasks)}" for word, tasks, _ in self.rows())
+        counted = [(word, len(tasks)) for word, tasks, _ in self.rows()]
+        counted += [(word, count) for word, count, _ in self.facts]
+        counts = ", ".join(f"{word} {count}" for word, count in counted)
         places = [f"the {what}: {where}" for what, where in self.kept]
         asked = [f"{ASK if not place else ' ' * len(ASK)} {line}" for place, line in enumerate(self.ask)]
         said = [*self.story.splitlines(), f"verdict: sent {self.verdict.sent}, {counts}", *places, *asked]
@@ -56,9 +68,10 @@ class Report:
     def print_table(self, console: Console) -> None:
         """On the terminal's own screen, where it stays."""
         width = min(console.width, WIDEST)
-        lines = [self._row("sent", self.verdict.sent, None, "", width - 4)]
+        lines = [self._start("sent", self.verdict.sent)]
+        lines += [self._row(word, tasks, meaning, width - 4) for word, tasks, meaning in self.rows()]
         lines += [
-            self._row(word, len(tasks), tasks, meaning, width - 4) for word, tasks, meaning in self.rows()
+            Text.assemble(self._start(word, count), " ", meaning) for word, count, meaning in self.facts
         ]
         title = Text("what became of the tasks", "bold not dim")
         look = {"box": box.ROUNDED, "title": title, "title_align": "left", "border_style": FRAME}
@@ -72,14 +85,20 @@ class Report:
             if self.ask:
                 console.print(Text("\n".join(["", ASK, *self.ask]), "bold"))
 
-    @staticmethod
-    def _row(word: str, count: int, tasks: list[int] | None, meaning: str, width: int) -> Text:
-        start = table_row([Words(word, STRONG), Words(f"{count:>3}", STRONG)], (12, 4), 17)
-        if tasks is None:
-            return start
+    def _start(self, word: str, count: int) -> Text:
+        """The beginning of a row."""
+        digits = max(4, len(str(self.verdict.sent)) + 1)
+        return table_row(
+            [Words(word, STRONG), Words(f"{count:>{digits - 1}}", STRONG)], (12, digits), 13 + digits
+        )
+
+    def _row(self, word: str, tasks: list[int], meaning: str, width: int) -> Text:
+        start = self._start(word, len(tasks))
         if not tasks:
             return Text.assemble(start, " ", ("none", "dim"))
-        left = width - 18
+        left = width - start.cell_len - 1
+        if word == "waiting" and self.left:
+            return Text.assemble(start, " ", meaning)
         if meaning and 4 * len(tasks) + len(meaning) < left:  # else the tasks say more
             left, meaning = left - len(meaning) - 2, f"  {meaning}"
         else:

@@ -1,5 +1,6 @@
 """What a demonstration says, does and must then see: the lab's demo.toml, read."""
 
+import itertools
 import tomllib
 from dataclasses import dataclass
 
@@ -14,14 +15,20 @@ class NoScript(Exception):
 class Step:
     """One step; do and see hold a word of the lab's act and its arguments, split.
 
+    number: from 1; a step without words belongs to the one before it, and has its number.
     always: is played even after a step that failed. own_broker: is left out where the broker is not ours to kill.
+    at_once: follows on the one before without a cue of the presenter, since what is to be seen does not wait for one.
+    picture: its end is the moment that the course's picture of this demonstration shows (pictures.py).
     """
 
+    number: int
     say: tuple[str, ...]
     do: tuple[tuple[str, ...], ...]
     see: tuple[tuple[str, ...], ...]
     always: bool
     own_broker: bool
+    at_once: bool
+    picture: bool
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,11 @@ class Script:
     shortest: dict[str, float]
     ask: tuple[str, ...]
     steps: tuple[Step, ...]
+
+    @property
+    def last(self) -> int:
+        """The number of the last step."""
+        return self.steps[-1].number
 
     @property
     def own_broker(self) -> bool:
@@ -74,18 +86,26 @@ def read(lab: Lab) -> Script:
         settings=facts.get("settings", {}),
         shortest=facts.get("shortest", {}),
         ask=tuple(facts["ask"]),
-        steps=tuple(_step(step, known) for step in facts["step"]),
+        steps=_steps(facts["step"], known),
     )
 
 
-def _step(step: dict, known: dict[str, str]) -> Step:
+def _steps(facts: list[dict], known: dict[str, str]) -> tuple[Step, ...]:
+    numbers = itertools.accumulate(int(bool(step.get("say"))) for step in facts)
+    return tuple(_step(step, number, known) for step, number in zip(facts, numbers, strict=True))
+
+
+def _step(step: dict, number: int, known: dict[str, str]) -> Step:
     def words(key: str) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(line.format(**known).split()) for line in step.get(key, ()))
 
     return Step(
+        number=number,
         say=tuple(step.get("say", ())),
         do=words("do"),
         see=words("see"),
         always=step.get("always", False),
         own_broker=step.get("own_broker", False),
+        at_once=step.get("at_once", False),
+        picture=step.get("picture", False),
     )

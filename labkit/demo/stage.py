@@ -25,6 +25,15 @@ class Stage(Protocol):
     def show(self, view: View) -> None:
         """Show one moment; called several times a second."""
 
+    def step(self, number: int) -> None:
+        """A step begins, counted from 1. After one with a lower number, or the same, all is told once more."""
+
+    def prompt(self, words: str) -> None:
+        """Show what the keys do now, or what is waited for."""
+
+    def typed(self) -> str:
+        """What the presenter has typed since the last call."""
+
     def close(self) -> None:
         """Leave the terminal as it was. Never raises; closing twice is allowed."""
 
@@ -36,6 +45,7 @@ class PlainStage:
         """clock: seconds since the beginning."""
         self._clock = clock
         self._told = 0
+        self._step = 0
 
     def open(self) -> None: ...
 
@@ -46,6 +56,16 @@ class PlainStage:
         for news in view.news[self._told :]:
             self.line(NOTE, news)
         self._told = len(view.news)
+
+    def step(self, number: int) -> None:
+        if number <= self._step:
+            self._told = 0  # another scene, with news of its own
+        self._step = number
+
+    def prompt(self, words: str) -> None: ...
+
+    def typed(self) -> str:
+        return ""
 
     def close(self) -> None: ...
 

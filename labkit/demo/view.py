@@ -6,6 +6,7 @@ An act makes views, a stage draws them, and neither knows the other.
 from dataclasses import dataclass, field
 
 PLAIN, STRONG, FAINT = "plain", "strong", "faint"
+BROKER, WORKERS, MONITOR = "broker", "workers", "monitor"  # the terminals of a stage that has several
 WAITING, IN_HAND, DONE, GONE = "waiting", "in hand", "done", "gone"  # what a task, or its worker, has come to
 
 
@@ -36,13 +37,30 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Bar:
-    """How far something is: a share from 0 to 1."""
+    """How far something is, or how much there is of it: a share from 0 to 1. told: whether it is also written."""
 
     share: float
     look: str = IN_HAND
+    told: bool = True
 
 
-Cell = str | Words | Tiles | Bar
+@dataclass(frozen=True)
+class Strip:
+    """What happened, in its order: a tile each, of text and look."""
+
+    tiles: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Marks on a line that is `reach` long, each a text at its place; all are shares of the cell, from 0 to 1."""
+
+    marks: tuple[tuple[float, str], ...]
+    reach: float
+    look: str = WAITING
+
+
+Cell = str | Words | Tiles | Bar | Strip | Points
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,7 @@ class Panel:
     widths: of its columns, in characters; 0 for the one that takes what is left. note: stands at the title's right.
     lines: how many rows it has room for (default: for all). log: it takes spare lines, and shows its last rows.
     spare: it is only shown where there is room to spare. copied: its text is there to be copied, so it has no
-    frame at its sides, and stands at the foot of the screen.
+    frame at its sides, and stands at the foot of the screen. pane: where it is shown, on a stage of several terminals.
     """
 
     title: str
@@ -64,6 +82,7 @@ class Panel:
     log: bool = False
     spare: bool = False
     copied: bool = False
+    pane: str = MONITOR
 
 
 @dataclass(frozen=True)

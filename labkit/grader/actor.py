@@ -1,12 +1,13 @@
 """A process on the scene: what a check starts, watches and kills."""
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from labkit.grader import commands
 from labkit.grader.history import COMMAND, REPLY, WORK_FINISHED, WORK_STARTED
+from labkit.grader.lane import Lane
 from labkit.grader.processes import Process
-from labkit.grader.proxy import Lane
 
 if TYPE_CHECKING:
     from labkit.grader.scene import Scene
@@ -22,15 +23,27 @@ class Actor:
 
     def __init__(self, scene: "Scene", name: str, lane: Lane, token: str) -> None:
         self.scene, self.name, self.lane, self.token = scene, name, lane, token
+        self.began = time.monotonic()
         self.services: list = []  # its lanes to what there is beside the broker
 
     def kill(self, detail: str = "") -> None:
         """SIGKILL, and wait until it is dead. From this moment nothing that it says is passed on or believed."""
-        for lane in (self.lane, *self.services):
-            self.scene.loop.loop.call_soon_threadsafe(lane.cut)
+        self.scene.loop.call(self._cut())  # first: nothing that it did counts as done after its death
         self.scene.run.ledger.dismiss(self.token)
         self.process.kill(detail)
         self.process.exited.wait(PATIENCE_SECONDS)
+
+    async def _cut(self) -> None:
+        for lane in (self.lane, *self.services):
+            lane.cut()
+
+    def lose_connections(self) -> None:
+        """Its connections to the broker die, as when a network fails; it may connect again."""
+        self.scene.loop.loop.call_soon_threadsafe(self.lane.hang_up)
+
+    def lose_broker(self) -> None:
+        """Its connections die, and nobody answers any more, as when the broker is gone."""
+        self.scene.loop.call(self.lane.close())
 
     def terminate(self) -> None:
         self.process.terminate()
@@ -59,6 +72,20 @@ class Actor:
         """Whether the process stands in a blocking command just now."""
         return any(command.blocking for command in list(self.lane.in_flight.values()))
 
+    def has_waited_for(self, seconds: float) -> Callable[[], bool]:
+        """A condition to wait for: the process stands in a blocking command, and has for so long.
+
+        Unlike silence it does not come true of a process that only stands in line for a processor.
+        """
+
+        def has_waited() -> bool:
+            waits = {number for number, command in list(self.lane.in_flight.items()) if command.blocking}
+            long_ago = self.scene.history.now() - seconds
+            sent = self.scene.history.events(COMMAND, self.name) if waits else []
+            return any(event.number in waits and event.at < long_ago for event in sent)
+
+        return has_waited
+
     def has_looked(self) -> bool:
         """Whether it has sent a take."""
         return any(event.verb in commands.TAKING for event in self.scene.history.events(COMMAND, self.name))
@@ -81,6 +108,13 @@ class Actor:
 
     def commands_sent(self) -> int:
         return len(self.scene.history.events(COMMAND, self.name))
+
+    def looks_in_vain(self, since: float) -> bool:
+        """Whether it has looked for tasks since this time and found none; a consumer is one who looks all the time."""
+        return self.empty_takes(since) >= 2 or self._consumes()
+
+    def _consumes(self) -> bool:
+        return any(command.verb in commands.CONSUMING for command in list(self.lane.in_flight.values()))
 
     def empty_takes(self, since: float = 0) -> int:
         """How many takes in a row, up to now and since this time, have brought this process nothing."""

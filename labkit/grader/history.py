@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from labkit.grader.failure import GivenUp
+
 # What an event can be. A process sends a command and gets a reply; its work module starts and finishes work.
 STARTED, EXITED, KILLED, STOPPED, PAUSED, RESUMED = (
     "started",
@@ -22,6 +24,7 @@ COMMAND, REPLY = "command", "reply"
 WORK_STARTED, WORK_FINISHED, WORK_FAILED = "work started", "work finished", "work failed"
 BROKER_KILLED, BROKER_RESTARTED = "broker killed", "broker restarted"
 SENT = "sent"
+REQUESTED = "request"  # an HTTP request came to the scene's endpoint; detail is the answer
 
 OFTEN_SECONDS, SELDOM_SECONDS = 0.02, 0.05  # between two looks at a condition that is waited for
 
@@ -44,6 +47,7 @@ class Event:
     number: int = 0  # which command of its process, to pair a reply with its command
     empty: bool = False
     blocking: bool = False
+    link: int = 0  # which of its process's connections: what MULTI begins, EXEC ends on the same one
 
 
 @dataclass
@@ -55,6 +59,7 @@ class History:
     def __post_init__(self) -> None:
         self._events: list[Event] = []
         self._changed = threading.Condition()
+        self.given_up = threading.Event()  # set when nobody wants to know any more how the scene ends
 
     def now(self) -> float:
         """Seconds since the scene began."""
@@ -100,10 +105,15 @@ class History:
 
         It is looked at no more often than every 20 ms, since many scenes are played at once, and no less often than
         every 50 ms, for what changes without an event (a key that expires).
+
+        Raises:
+            GivenUp: somebody has given the scene up meanwhile.
         """
         deadline = time.monotonic() + within
         while True:
             seen = len(self._events)
+            if self.given_up.is_set():
+                raise GivenUp
             if value := condition():
                 return value
             left = deadline - time.monotonic()

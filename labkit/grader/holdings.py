@@ -1,81 +1,72 @@
-"""What the broker holds of a scene: its keys, what is in them, and which of its tasks lie where."""
+"""What a broker holds of a scene: which of its tasks lie where. The grader's own look, behind the proxy's back.
 
-from labkit.brokers import Broker, InfrastructureError
-from labkit.grader.tasks import Tasks
-
-DEAD_LETTERS = (":rejected", ":dead")
-CENSUS = """
-local read = {
-    list = function(key) return redis.call('LRANGE', key, 0, -1) end,
-    string = function(key) return {redis.call('GET', key)} end,
-    set = function(key) return redis.call('SMEMBERS', key) end,
-    zset = function(key) return redis.call('ZRANGE', key, 0, -1) end,
-    hash = function(key) return redis.call('HGETALL', key) end,
-    stream = function(key) return redis.call('XRANGE', key, '-', '+') end,
-}
-local found, cursor = {}, '0'
-repeat
-    local page = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 1000)
-    cursor = page[1]
-    for _, key in ipairs(page[2]) do
-        local holds = read[redis.call('TYPE', key).ok]
-        found[#found + 1] = {key, holds and holds(key) or {}}
-    end
-until cursor == '0'
-return found
+Each kind of broker has a subclass: valkey_holdings.py and rabbitmq_holdings.py.
 """
 
+import abc
+import re
 
-class Holdings:
-    """The grader's own look at the broker, behind the proxy's back. Used by one thread at a time."""
+from labkit.brokers import Broker, InfrastructureError
+from labkit.grader.history import History
+from labkit.grader.lane import Lane
+from labkit.grader.tasks import Tasks
 
-    def __init__(self, broker: Broker, tasks: Tasks) -> None:
-        self._broker, self._tasks = broker, tasks
-        self._connection = broker.connect()
+DEAD_LETTERS = (":rejected", ":dead", ".dead")  # how the keys or queues end in which a task is set aside
+DELAYED = re.compile(
+    r":delayed$|\.retry(\.\d+)?$"
+)  # how the key ends in which a task waits until it is tried again
+
+
+class Holdings(abc.ABC):
+    """Used by one thread at a time."""
+
+    def __init__(self, broker: Broker, tasks: Tasks, history: History) -> None:
+        self.broker, self.tasks, self.history = broker, tasks, history
         self.broker_down = False  # by a fault of ours
 
-    def connect_again(self) -> None:
-        self._connection.close()
-        self._connection = self._broker.connect()
+    # ---- the way of the scene's processes to the broker -------------------------------------------------------
 
-    def close(self) -> None:
-        self._connection.close()
+    @abc.abstractmethod
+    def lane(self, name: str) -> Lane:
+        """A lane for a process of this name; not open yet."""
 
-    def ask(self, *command: str | bytes | int) -> object:
-        """Send a command; keys are given whole (scene.queue + ":processing").
+    @abc.abstractmethod
+    def environment(self, lane: Lane) -> dict[str, str]:
+        """The variable that tells the process where its broker is: the lane."""
+
+    # ---- the grader's own ---------------------------------------------------------------------------------------
+
+    def is_ready(self) -> bool:
+        """Whether the broker can be asked already.
 
         Raises:
-            InfrastructureError: the broker is gone, and we did not kill it.
+            InfrastructureError: it will never be.
         """
-        try:
-            return self._connection.ask(*command)
-        except ConnectionError as error:
-            if self.broker_down:
-                raise
-            raise InfrastructureError(f"the broker has died ({error})") from None
+        return True
 
-    def expect_alive(self) -> None:
-        """Raise InfrastructureError if the broker has died of something that is not our doing."""
-        if self.broker_down:
-            return
-        try:
-            with self._broker.connect() as connection:
-                connection.ask("PING")
-        except OSError as error:
-            raise InfrastructureError(f"the broker has died ({error})") from None
+    def seconds_unready(self, since: float) -> float:
+        """How long the broker could not be asked yet, since this time of the monotonic clock."""
+        return 0.0
 
-    def keys(self) -> list[str]:
-        """The keys of the scene."""
-        return sorted(self._census(f"{self._tasks.queue}*"))
+    @abc.abstractmethod
+    def push(self, body: bytes) -> None:
+        """Put a body into the queue as a producer would."""
 
+    @abc.abstractmethod
+    def depth(self) -> int:
+        """How many tasks wait in the queue."""
+
+    @abc.abstractmethod
     def contents(self, key: str) -> list[bytes]:
-        """Everything that a key holds, whatever its type; a list from its left end on."""
-        return self._census(key).get(key, [])
+        """Everything that a key, or a queue, holds."""
 
-    def _census(self, pattern: str) -> dict[str, list]:
-        """All keys that match, with what they hold, at one moment: between two commands a task could move."""
-        answer = self.ask("EVAL", CENSUS, 0, pattern)
-        return {key.decode("utf-8", "replace"): values for key, values in answer}
+    @abc.abstractmethod
+    def keys(self) -> list[str]:
+        """The keys, or the queues, of the scene."""
+
+    @abc.abstractmethod
+    def where_and_dead(self) -> tuple[dict[int, list[str]], set[int]]:
+        """For each task the keys that hold it, and the tasks in the dead-letter lists, at one moment."""
 
     def where(self) -> dict[int, list[str]]:
         """For each task the keys that hold it, dead-letter lists left out."""
@@ -85,14 +76,30 @@ class Holdings:
         """The tasks in the dead-letter lists."""
         return self.where_and_dead()[1]
 
-    def where_and_dead(self) -> tuple[dict[int, list[str]], set[int]]:
-        """Both at one moment: a task that circulates is not seen twice, nor missed."""
-        held: dict[int, list[str]] = {}
-        dead: set[int] = set()
-        for key, values in sorted(self._census(f"{self._tasks.queue}*").items()):
-            for number in [number for value in values for number in self._tasks.numbers_in(value)]:
-                if key.endswith(DEAD_LETTERS):
-                    dead.add(number)
-                else:
-                    held.setdefault(number, []).append(self._tasks.called_by_students(key))
-        return held, dead
+    def holds_any(self) -> bool:
+        """Whether a task lies anywhere but in the dead letters; asked often while workers are at work."""
+        return bool(self.where())
+
+    @abc.abstractmethod
+    def ping(self) -> None:
+        """Ask for a sign of life, on a new connection; OSError if there is none."""
+
+    @abc.abstractmethod
+    def connect_again(self) -> None:
+        """After a restart of the broker."""
+
+    @abc.abstractmethod
+    def clear(self) -> None:
+        """Take everything of the scene off the broker."""
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+    def expect_alive(self) -> None:
+        """Raise InfrastructureError if the broker has died of something that is not our doing."""
+        if self.broker_down:
+            return
+        try:
+            self.ping()
+        except OSError as error:
+            raise InfrastructureError(f"the broker has died ({error})") from None

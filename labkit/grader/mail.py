@@ -6,10 +6,13 @@ it, and the scene's WorkControl can hold it, slow it or have it refused, as it c
 """
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
+
+from labkit.grader.doors import reserve_port
 
 if TYPE_CHECKING:
     from labkit.grader.scene import Scene
@@ -40,7 +43,8 @@ class MailLane:
         self._server: asyncio.Server | None = None
         self._transports: set[asyncio.BaseTransport] = set()
 
-    async def open(self) -> "MailLane":
+    async def open(self, listener: socket.socket | None = None) -> "MailLane":
+        """Listen on this socket, which is bound; by default on a free port of the machine's own loopback."""
         from aiosmtpd.smtp import SMTP
 
         lane, loop = self, asyncio.get_running_loop()
@@ -57,7 +61,7 @@ class MailLane:
                 super().connection_lost(error)
 
         make = lambda: Conversation(self, hostname="mail.example.com", enable_SMTPUTF8=True, loop=loop)  # noqa: E731
-        self._server = await loop.create_server(make, "127.0.0.1", 0)
+        self._server = await loop.create_server(make, sock=listener or reserve_port())
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -67,6 +71,8 @@ class MailLane:
 
     async def handle_DATA(self, server: object, session: object, envelope: object) -> str:
         """Called by aiosmtpd when the whole of a mail has come; returns the answer."""
+        if self.dead:
+            return "421 too late"
         mail = Mail(self.who, tuple(envelope.rcpt_tos), bytes(envelope.content))
         task = str(mail.read().get(TASK_HEADER, "")).strip()
         work = self.scene.work

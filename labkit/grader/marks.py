@@ -5,7 +5,7 @@ Positions and colors are picture.py's; here everything is in seconds and words.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from labkit.grader import commands
@@ -17,6 +17,7 @@ from labkit.grader.history import (
     KILLED,
     PAUSED,
     REPLY,
+    REQUESTED,
     RESUMED,
     SENT,
     STARTED,
@@ -26,19 +27,19 @@ from labkit.grader.history import (
     WORK_STARTED,
     Event,
 )
+from labkit.grader.holdings import DEAD_LETTERS, DELAYED
 from labkit.grader.words import moment, names
 
 # The kinds of marks; each has a shape of its own.
 SEND, TAKE, AGAIN, ACK, ASIDE, BACK, PUSH = "send", "take", "again", "ack", "aside", "back", "push"
+LATER, REQUEST = "later", "request"
 KILL, TERM, PAUSE, RESUME = "kill", "term", "pause", "resume"
 START, EXIT, CRASH, DOWN, UP, ERROR = "start", "exit", "crash", "down", "up", "error"
 # How the work on a task ended; OPEN: it had not when the scene was over.
 DONE, FAILED, CUT, OPEN = "done", "failed", "cut", "open"
 
-GRADER, BROKER = "grader", "broker"
-PUSHING = {"LPUSH", "RPUSH", "LPUSHX", "RPUSHX", "ZADD", "XADD"}
-SCRIPTS = {"EVAL", "EVALSHA", "FCALL"}
-DEAD_LETTERS = (":rejected", ":dead")  # how the keys end in which a task is set aside
+GRADER, BROKER, ENDPOINT = "grader", "broker", "endpoint"
+PUSHING = {"LPUSH", "RPUSH", "LPUSHX", "RPUSHX", "ZADD", "XADD", *commands.PUBLISHING}
 SHOWN_OF_ARGUMENT = 48
 MOST_ROWS = 6  # of bars in one lane
 MOST_STEPS = 360  # marks and bars of one scene; more (a worker in an endless loop) are left out of the middle
@@ -164,7 +165,11 @@ class _Reader:
 
     def _lane(self, event: Event) -> None:
         who = GRADER if event.what == SENT else event.who
-        runs = {GRADER: "sends tasks" if event.who == GRADER else "finds tasks", BROKER: "the server"}
+        runs = {
+            GRADER: "sends tasks" if event.who == GRADER else "finds tasks",
+            BROKER: "the server",
+            ENDPOINT: "answers",
+        }
         self.picture.lanes.setdefault(who, runs.get(who, ""))
         if event.what == STARTED:
             self.picture.lanes[who] = Path(event.detail).name
@@ -187,7 +192,8 @@ class _Reader:
 
     def _sent(self, event: Event) -> None:
         marks = self.picture.marks
-        words = f"+{event.at:.3f} s  {event.who}  {names(event.tasks)} put into {self.queue}"
+        level = f" ({event.detail})" if event.detail else ""
+        words = f"+{event.at:.3f} s  {event.who}  {names(event.tasks)}{level} put into {self.queue}"
         if marks and marks[-1].kind == SEND and (self._last_sender == event.who):
             before = marks.pop()
             words, event_at, tasks = f"{before.words}\n{words}", before.at, (*before.tasks, *event.tasks)
@@ -241,6 +247,12 @@ class _Reader:
         if pause := self.pauses.pop(event.who, None):
             pause.ended = event.at
 
+    def _requested(self, event: Event) -> None:
+        asked = f"a request for {names(event.tasks)}" if event.tasks else "a request without a task's key"
+        self._mark(
+            event, REQUEST, f"{asked}; the answer: {event.detail}", tasks=event.tasks, label=event.detail
+        )
+
     def _stopped(self, event: Event) -> None:
         self._mark(event, TERM, f"was asked to stop ({event.detail})", label=event.detail)
 
@@ -288,6 +300,9 @@ class _Reader:
         self.pending[event.who, event.number] = event
 
     def _reply(self, event: Event) -> None:
+        if event.verb in commands.DELIVERIES:  # one of many answers to a consume, which goes on
+            self._deed([replace(event, tasks=())], event)
+            return
         command = self.pending.pop((event.who, event.number), event)
         if event.detail == "QUEUED":
             self.queued.setdefault(event.who, []).append(command)
@@ -321,7 +336,7 @@ class _Reader:
         words = [self._describe(command, tasks, kind) for command in together]
         said = "; ".join(dict.fromkeys(filter(None, words))) or {PUSH: "sent a task"}.get(kind, "")
         said += "" if reply else ": never answered"
-        label = ranges(tasks) if kind in (ASIDE, BACK, ACK) else ""
+        label = ranges(tasks) if kind in (ASIDE, BACK, ACK, LATER) else ""
         self._mark(when, kind, said, command=text, tasks=tasks, label=label, answered=reply is not None)
         if reply is not None:
             for task in tasks:
@@ -339,19 +354,28 @@ class _Reader:
         if given and verbs & commands.TAKING:
             target = together[0].args[1:2]
             return BACK if verbs & commands.MOVING and target == (self.queue,) else TAKE
-        if verbs & (PUSHING | SCRIPTS) and any(key.endswith(DEAD_LETTERS) for key in keys):
-            pushes = verbs & PUSHING or named
-            return ASIDE if pushes else ""
+        if verbs & (PUSHING | commands.SCRIPTS) and any(key.endswith(DEAD_LETTERS) for key in keys):
+            if self.queue in keys and named:
+                return BACK
+            if verbs & PUSHING or (verbs & commands.SCRIPTS and named):
+                return ASIDE
+        if named and verbs & (PUSHING | commands.SCRIPTS) and any(DELAYED.search(key) for key in keys):
+            return BACK if self.queue in keys else LATER
         if named:
             mine = any((together[0].who, task) in self.hands for task in named)
-            pushed_back = any(c.verb in PUSHING and c.tasks and c.args[:1] == (self.queue,) for c in together)
+            to = lambda c: commands.goes_to(c.verb, c.args)  # noqa: E731
+            pushed_back = any(c.verb in PUSHING and c.tasks and to(c) == self.queue for c in together)
+            if verbs & commands.GIVING_BACK:
+                return BACK if commands.REQUEUE in keys else ASIDE
             if pushed_back:
                 return BACK if mine else PUSH
-            if verbs & commands.REMOVING_A_TASK or (verbs & SCRIPTS and mine):
+            if verbs & commands.REMOVING_A_TASK or (verbs & commands.SCRIPTS and mine):
                 return ACK
-            return PUSH if verbs & (PUSHING | SCRIPTS) else ""
+            return PUSH if verbs & (PUSHING | commands.SCRIPTS) else ""
+        if verbs & commands.PUBLISHING:
+            return PUSH
         carries = any(arg.startswith("{") for command in together for arg in command.args)
-        return PUSH if verbs & (PUSHING | SCRIPTS) and carries else ""
+        return PUSH if verbs & (PUSHING | commands.SCRIPTS) and carries else ""
 
     def _describe(self, command: Event, tasks: tuple[int, ...], kind: str) -> str:
         named = [task for task in tasks if task in command.tasks]
@@ -389,7 +413,7 @@ class _Reader:
 
     _read = {  # noqa: RUF012
         SENT: _sent, STARTED: _started, EXITED: _exited, STOPPED: _stopped, PAUSED: _paused, RESUMED: _resumed,
-        BROKER_RESTARTED: _restarted, WORK_STARTED: _work_started, WORK_FINISHED: _work_ended,
+        REQUESTED: _requested, BROKER_RESTARTED: _restarted, WORK_STARTED: _work_started, WORK_FINISHED: _work_ended,
         WORK_FAILED: _work_ended, COMMAND: _command, REPLY: _reply,
     }  # fmt: skip
 

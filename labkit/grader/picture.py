@@ -25,9 +25,11 @@ from labkit.grader.marks import (
     EXIT,
     FAILED,
     KILL,
+    LATER,
     OPEN,
     PAUSE,
     PUSH,
+    REQUEST,
     RESUME,
     SEND,
     START,
@@ -55,6 +57,7 @@ SHAPES = {
     AGAIN: ("M-11 0a11 11 0 1 0 22 0a11 11 0 1 0-22 0Z", "M4.2-4.2A6 6 0 1 0 6 1M5.6-8.2 4.8-3.6.4-4.4"),
     ACK: ("M-10 0a10 10 0 1 0 20 0a10 10 0 1 0-20 0Z", "M-5 .5-1.5 4 5-3.5"),
     ASIDE: ("M-10-10H10V10H-10Z", "M0-6V1.5M0 5V6.4"),
+    LATER: ("M-10 0a10 10 0 1 0 20 0a10 10 0 1 0-20 0Z", "M0-6V0L4.4 2.6"),
     BACK: ("M9-9V9L-9 0Z", ""),
     PUSH: ("M0-10 10 0 0 10-10 0Z", "M-4 0H4M0-4V4"),
     KILL: ("M-9-12-12-9-3 0-12 9-9 12 0 3 9 12 12 9 3 0 12-9 9-12 0-3Z", ""),
@@ -70,10 +73,12 @@ SHAPES = {
 SHAPES[DOWN] = SHAPES[KILL]
 OVER = '<path class="on" d="{}"/>'
 HALF = {START: 6, EXIT: 5, TAKE: 11, PAUSE: 9, RESUME: 10}  # half of a mark's width; otherwise 12
+PILLS = {SEND: "7", REQUEST: "200"}  # words in a frame, each with its sample for a legend
 BESIDE = {KILL, DOWN, UP, CRASH, TERM, PAUSE}  # their label stands to the right of them
 WORDS = {
     TAKE: "takes a task", AGAIN: "takes a task that was handed out before", ACK: "acknowledges",
-    ASIDE: "sets aside", BACK: "puts back into the queue", PUSH: "sends a task", KILL: "killed (SIGKILL)",
+    LATER: "delays it, to be tried again", REQUEST: "an HTTP request, and its answer", ASIDE: "sets aside",
+    BACK: "puts back into the queue", PUSH: "sends a task", KILL: "killed (SIGKILL)",
     TERM: "asked to stop (SIGTERM)", PAUSE: "paused", RESUME: "goes on", START: "starts", EXIT: "ends",
     CRASH: "ends with an error", DOWN: "broker killed", UP: "broker restarted", ERROR: "the broker refuses",
 }  # fmt: skip
@@ -271,16 +276,16 @@ class Drawing:
     def _near(self, lane: str, at: float) -> float:
         """The place of the mark at this moment on this lane; marks may have been moved apart."""
         for mark in self.picture.marks:
-            if mark.at == at and mark.lane == lane and mark.kind in (TAKE, AGAIN, ACK, KILL, BACK):
+            if mark.at == at and mark.lane == lane and mark.kind in (TAKE, AGAIN, ACK, KILL, BACK, LATER):
                 return self.x[id(mark), False]
         return self.scale(at)
 
     def _mark(self, mark: Mark) -> str:
         x, y = self.x[id(mark), False], self.middle[mark.lane]
-        if mark.kind == SEND:
+        if mark.kind in PILLS:
             width = _pill(mark.label)
             return (
-                f'<g class="mark send">{_title(mark.words)}'
+                f'<g class="mark {mark.kind}">{_title(mark.words)}'
                 f'<rect x="{x - width / 2:.1f}" y="{y - 13:g}" width="{width:.1f}" height="26" rx="13"/>'
                 f'<text x="{x:.1f}" y="{y + 5:g}">{_text(mark.label)}</text></g>'
             )
@@ -310,7 +315,7 @@ def _knots(picture: Picture) -> Iterator[_Knot]:
     for mark in picture.marks:
         half = HALF.get(mark.kind, 12.0)
         right = half
-        if mark.kind == SEND:
+        if mark.kind in PILLS:
             half = right = _pill(mark.label) / 2 + 2
         elif mark.kind in BESIDE:
             right = 18 + len(mark.label) * SMALL
@@ -373,15 +378,16 @@ def _scale(knots: list[_Knot], places: list[float], stretch: float, longest: flo
 
 def _ticks(scale: Scale, end: float) -> Iterator[tuple[float, str]]:
     """Places on the time axis and what to write there: round seconds first, finer ones where there is room."""
-    room = {x: 26 for x, _ in scale.torn}  # what each place keeps free around it
+    taken = sorted((x, 26.0) for x, _ in scale.torn)  # places, and what each keeps free around it
     for step in STEPS:
         digits = len(step.partition(".")[2])
         if end / float(step) > 2000:
             continue
         for number in range(int(end / float(step) + 1e-9) + 1):
             x = scale(number * float(step))
-            if all(abs(x - other) > free for other, free in room.items()):
-                room[x] = LABELS_APART
+            here = bisect.bisect(taken, (x,))
+            if all(abs(x - other) > free for other, free in taken[max(0, here - 2) : here + 2]):
+                taken.insert(here, (x, LABELS_APART))
                 yield x, f"{number * float(step):.{digits}f}"
 
 
@@ -430,9 +436,10 @@ def sample(kind: str) -> str:
     if kind in BAR_WORDS:
         right = "l-5 6 5 6-5 6 5 6" if kind == CUT else "v24"
         return f'<g class="bar {kind}"><path d="M-19-12h38{right}h-38Z"/><text x="0" y="5.5">7</text></g>'
-    if kind == SEND:
-        pill = '<rect x="-14" y="-13" width="28" height="26" rx="13"/>'
-        return f'<g class="mark send">{pill}<text x="0" y="5">7</text></g>'
+    if kind in PILLS:
+        width = _pill(PILLS[kind])
+        pill = f'<rect x="{-width / 2:g}" y="-13" width="{width:g}" height="26" rx="13"/>'
+        return f'<g class="mark {kind}">{pill}<text x="0" y="5">{PILLS[kind]}</text></g>'
     return f'<g class="mark {kind}"><use href="#mark-{kind}"/></g>'
 
 

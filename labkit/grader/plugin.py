@@ -9,6 +9,7 @@ The docstring's first line is the check's title. The plugin plays the checks of 
 then only waits for its own outcome, so that the report comes in the file's order.
 """
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,9 @@ from labkit.grader.schedule import (
 )
 
 EXIT_INFRASTRUCTURE = 3
+# Between two collections of garbage. All that a run records stays, and going through it again and again took a third
+# of its time.
+SELDOM = (1_000_000, 50, 100)
 _grading = pytest.StashKey["Grading"]()
 
 
@@ -38,7 +42,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--submission", metavar="DIR", help="the folder to grade (default: the lab's folder in labs/)"
     )
     group.addoption(
-        "--brokers", default="embedded", help="embedded, path, or a redis:// URL (default: embedded)"
+        "--brokers",
+        default="embedded",
+        help="embedded, docker, docker-redis, path, or a URL (default: embedded)",
+    )
+    group.addoption(
+        "--isolation",
+        default="none",
+        choices=["none", "process", "bubblewrap", "require-bubblewrap"],
+        help="what a submission is kept from (default: none but limits)",
+    )
+    group.addoption(
+        "--timeout",
+        type=float,
+        metavar="S",
+        help="seconds for all checks of a lab together (default: no limit)",
     )
     group.addoption("--seed", type=int, default=0, help="decides all that is random in a run")
     group.addoption("--replay", metavar="FILE", help="play only the failure that this file describes")
@@ -47,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "check(points, after='', todo=0, hidden=False): a check of a lab's grader"
+        "markers", "check(points, after='', todo=0, hidden=False, alone=False): a check of a lab's grader"
     )
 
 
@@ -69,9 +87,16 @@ class Grading:
         self.began = record.now()
         self.submission = submission.read(self.lab, folder.resolve())
         self.seed = replay["seed"] if replay else self.config.getoption("--seed")
-        run = Run(self.lab, self.submission, brokers=self.config.getoption("--brokers"), seed=self.seed)
+        run = Run(
+            self.lab,
+            self.submission,
+            brokers=self.config.getoption("--brokers"),
+            seed=self.seed,
+            isolation=self.config.getoption("--isolation"),
+        )
+        gc.set_threshold(*SELDOM)
         self._run = run.__enter__()
-        self._schedule = Schedule(self._run, self.checks, replay)
+        self._schedule = Schedule(self._run, self.checks, replay, self.config.getoption("--timeout"))
         self.config.hook.pytest_lab_started(checks=self.checks)
 
     def outcome(self, check_id: str) -> Outcome:
@@ -87,11 +112,28 @@ class Grading:
             self.outcomes[check_id] = self._schedule.outcome(check_id)
         return self.outcomes[check_id]
 
+    @property
+    def isolation(self) -> str:
+        """The level that was really used; "" if nothing was played."""
+        return self._run.isolation if self._run is not None else ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the submission's owner should know: of the files, and of how they were run."""
+        own = self.submission.notes if hasattr(self, "submission") else []
+        return [*own, *(self._run.notes if self._run is not None else ())]
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the time of the grading was over before all checks had ended."""
+        return self._schedule is not None and self._schedule.out_of_time
+
     def close(self) -> None:
         if self._schedule is not None:
             self._schedule.stop()
         if self._run is not None:
-            self.broker = str(self._run.broker.kind), str(self._run.broker.version)
+            if self._run.broker.version:  # else it was never up: nothing had needed it
+                self.broker = str(self._run.broker.kind), str(self._run.broker.version)
             self._run.__exit__()
 
 
@@ -108,6 +150,7 @@ def check_of(item: pytest.Item) -> Check:
         play=item.function,
         todo=marker.kwargs.get("todo", 0),
         hidden=marker.kwargs.get("hidden", False),
+        alone=marker.kwargs.get("alone", False),
     )
 
 
@@ -161,13 +204,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     for grading in session.config.stash.get(_gradings, []):
-        grading.close()
-        if grading.outcomes and session.exitstatus != pytest.ExitCode.INTERRUPTED:
-            try:
-                result = record.write(grading, session.config.getoption("--result-folder"))
-            except OSError as error:
-                pytest.exit(f"the result could not be written: {error}", returncode=EXIT_INFRASTRUCTURE)
-            session.config.hook.pytest_lab_result(result=result)
+        try:
+            grading.close()
+        finally:  # what was found out is kept, also when something cannot be tidied up
+            if grading.outcomes and session.exitstatus != pytest.ExitCode.INTERRUPTED:
+                try:
+                    result = record.write(grading, session.config.getoption("--result-folder"))
+                except OSError as error:
+                    pytest.exit(f"the result could not be written: {error}", returncode=EXIT_INFRASTRUCTURE)
+                session.config.hook.pytest_lab_result(result=result)
         if any(outcome.outcome == INFRASTRUCTURE for outcome in grading.outcomes.values()):
             session.exitstatus = EXIT_INFRASTRUCTURE
 

@@ -1,7 +1,6 @@
 """The native result of a grading run: one JSON object, from which every report is made. Schema: result.schema.json."""
 
 import json
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from labkit.grader import timeline
 from labkit.grader.schedule import FAILED, INFRASTRUCTURE, NOT_RUN, PASSED, TIMED_OUT
+from labkit.replacing import replace
 
 if TYPE_CHECKING:
     from labkit.grader.plugin import Grading
@@ -56,6 +56,8 @@ def make(grading: "Grading", target: Path) -> dict:
     kind, version = getattr(grading, "broker", ("", ""))
     if INFRASTRUCTURE in outcomes:
         outcome = INFRASTRUCTURE
+    elif grading.out_of_time:
+        outcome = TIMED_OUT
     elif all(grading.outcomes[check["id"]].lets_others_play for check in checks):
         outcome = PASSED
     else:
@@ -68,11 +70,12 @@ def make(grading: "Grading", target: Path) -> dict:
         "started": started,
         "seconds": round(time.monotonic() - began, 3),
         "broker": {"kind": kind, "version": version},
+        "isolation": grading.isolation,
         "seed": getattr(grading, "seed", 0),
         "points": sum(check["points"] for check in checks),
         "max_points": sum(check["max_points"] for check in checks),
         "outcome": outcome,
-        "notes": list(grading.submission.notes) if hasattr(grading, "submission") else [],
+        "notes": grading.notes,
         "checks": checks,
     }
 
@@ -103,10 +106,3 @@ def _check(grading: "Grading", check, target: Path) -> dict:
         "timeline": "" if outcome.outcome in (NOT_RUN, INFRASTRUCTURE) else f"timeline.html#{check.id}",
         "replay": failure,
     }
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file whole: a reader sees the old one or the new one."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

@@ -23,9 +23,9 @@ def _reported(work):
     @_functools.wraps(work)
     def reported(task, *args, **kwargs):
         order = _tell("started", task)
-        if "fail" in order:
-            raise OSError(order["fail"])
         try:
+            if "fail" in order:
+                raise OSError(order["fail"])
             result = work(task, *args, **kwargs)
         except BaseException as error:
             _tell("failed", task, error=f"{type(error).__name__}: {error}"[:300])

@@ -12,21 +12,25 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.brokers import Broker, InfrastructureError
-from labkit.grader import commands
 from labkit.grader.actor import PATIENCE_SECONDS, Actor
+from labkit.grader.endpoint import Endpoint
+from labkit.grader.failure import CheckFailed
 from labkit.grader.history import BROKER_KILLED, BROKER_RESTARTED, SENT, History
+from labkit.grader.hold_ups import HoldUps
 from labkit.grader.holdings import Holdings
+from labkit.grader.lane import Lane
 from labkit.grader.ledger import WorkControl
 from labkit.grader.mail import Mail
-from labkit.grader.proxy import Lane
 from labkit.grader.tasks import Task, Tasks
 from labkit.grader.verdict import Verdict
-from labkit.grader.waiting import Waiting
+from labkit.grader.waiting import BOOT_SECONDS, Waiting
 from labkit.grader.web import WebApp
+from labkit.janitor import remove_tree
 from labkit.resp import ReplyError
 
 if TYPE_CHECKING:
@@ -39,31 +43,39 @@ _serial = itertools.count(1)
 class Scene(Waiting):
     """See the module. `seed` decides everything that is random in it."""
 
-    def __init__(self, run: "Run", title: str, broker: Broker, seed: int) -> None:
+    def __init__(
+        self, run: "Run", title: str, broker: Broker, seed: int, holdings: Callable[["Scene"], Holdings]
+    ) -> None:
         self.run, self.title, self.broker, self.seed = run, title, broker, seed
         self.loop = run.loop
         self.random = random.Random(seed)
         self.number = next(_serial)
         self.queue = f"{run.prefix}{self.number:04}-{run.lab.queue}"
-        self.folder = run.folder / f"s{self.number}"
-        self.code = run.submission.lay_out(self.folder / "code")
+        self.folder = run.scenes / f"s{self.number}"
+        self.folder.mkdir(mode=0o700)  # closed until all that is in it has the right owner
+        self.code = run.submission.lay_out(run.codes / self.folder.name)
+        run.compiled.lay_beside(self.code)
         self.inputs = self.folder / "in" / run.inputs.name
         shutil.copytree(run.inputs.parent, self.inputs.parent)  # what it spoils is spoiled for it alone
+        if run.sandbox:
+            run.sandbox.give(self.inputs.parent)
+            run.sandbox.show(self.code)
+            run.sandbox.share(self.folder)
         self.history = History()
+        self.hold_ups = HoldUps(run.loop)
         self.tasks = Tasks(self.queue, run.lab.queue)
-        self.work = WorkControl(run.loop, self.history, self.tasks)
+        self.work = WorkControl(run.loop, self.history, self.tasks, self._left_by)
         self.actors: list[Actor] = []
         self.settings: dict[str, object] = {}  # environment of every process that is started from now on
         self.schedule: dict = {}  # the faults of this scene, as --replay needs them
         self.kept = True  # whether its timeline is worth keeping
-        self._faults: dict[str, Fault] = {}
+        self._faults: dict[str, list[Fault]] = {}
         self._minded = {}
         self._starved = {}
         self._final: Verdict | None = None
         self._closed = False
         self._leftovers = contextlib.ExitStack()
-        self.login = broker.add_user(f"s{self.number}", self.queue)
-        self.holdings = Holdings(broker, self.tasks)
+        self.holdings = holdings(self)
 
     def start(
         self,
@@ -72,22 +84,26 @@ class Scene(Waiting):
         name: str = "",
         may_fail: bool = False,
         limits: dict[str, int] | None = None,
+        clock: float = 0,
         **settings: object,
     ) -> Actor:
         """Start one of the submission's scripts; it is called `name` (default: its first argument, or the script).
 
         settings are environment variables. may_fail: that it ends with a status other than 0 does not end a wait.
-        limits: resource limits by name, such as RLIMIT_FSIZE, in place of the usual ones.
+        limits: resource limits by name, such as RLIMIT_FSIZE, in place of the usual ones. clock: how many seconds
+        its clock is before the right time.
         """
         if script not in self.run.submission.files:
             self.fail(f"{script} is missing from the submission.", task=None)
         name = name or (args[0] if args and not args[0].startswith("-") else script.removesuffix(".py"))
-        lane = self.loop.call(self._lane(name).open())
+        lane = self.loop.call(self.holdings.lane(name).open(self.run.doors.bind()))
         token = self.run.ledger.admit(name, self.work)
         actor = Actor(self, name, lane, token)
-        actor.services = [self.loop.call(service(self, name).open()) for service in self.run.services]
-        if name in self._faults:
-            self._faults.pop(name).arm(actor)
+        actor.services = [
+            self.loop.call(service(self, name).open(self.run.doors.bind())) for service in self.run.services
+        ]
+        for fault in self._faults.pop(name, ()):
+            fault.arm(actor)
         env = self._environment(lane, token)
         for service in actor.services:
             env |= service.environment()
@@ -102,11 +118,17 @@ class Scene(Waiting):
             self.history,
             cold=self.run.submission.cold,
             limits=limits,
+            clock=clock,
         )
         actor.process.excused = may_fail
         actor.process.when_done(lambda: self.run.ledger.dismiss(token))
         self.actors.append(actor)
         return actor
+
+    def _left_by(self, task_id: str) -> bool:
+        """Whether the work on a task has left what it was to make, as far as this lab's work makes something."""
+        look = getattr(self.run.material, "left_by", None)
+        return look is None or look(self.folder / "out", task_id)
 
     def _environment(self, lane: Lane, token: str) -> dict[str, object]:
         """All that a script sees of the world; nothing of the grader's own environment is among it."""
@@ -117,13 +139,20 @@ class Scene(Waiting):
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
-            "VALKEY_URL": f"redis://127.0.0.1:{lane.port}/{self.run.database}",
+            **self.holdings.environment(lane),
             "QUEUE": self.queue,
             "INPUT_DIR": self.inputs,
             "OUTPUT_DIR": self.outputs,
             "LAB_LEDGER": self.run.ledger.path,
             "LAB_TOKEN": token,
         }
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """The HTTP endpoint to which the webhooks of this scene go; it listens from the first time it is asked for."""
+        opened = self.loop.call(Endpoint(self).open())
+        self.at_the_end(lambda: self.loop.call(opened.close()))
+        return opened
 
     def serve(self, script: str, name: str = "web") -> WebApp:
         """Start a script that serves HTTP on the port in PORT, and wait until it listens."""
@@ -136,25 +165,20 @@ class Scene(Waiting):
         self._leftovers.callback(do)
 
     def lie_in_wait(self, name: str, fault: "Fault") -> "Fault":
-        """Have the fault strike the actor of this name, which is not started yet."""
-        self._faults[name] = fault
+        """Have the fault strike the actor of this name, which is not started yet; there may be several."""
+        self._faults.setdefault(name, []).append(fault)
         return fault
 
-    def _lane(self, name: str) -> Lane:
-        login = (self.login.user, self.login.password) if self.login else self.run.own_login
-        refused = frozenset() if self.login else frozenset(commands.ADMINISTRATION)
-        address = lambda: (self.broker.host, self.broker.port)  # noqa: E731  (asked anew after a restart)
-        return Lane(name, self.history, self.tasks, address, login, refused)
-
     def push(self, *bodies: bytes | dict | int) -> list[Task]:
-        """Put tasks into the queue as a producer would: LPUSH, one after the other.
+        """Put tasks into the queue as a producer would, one after the other.
 
         An int stands for that many ordinary tasks of the lab, a dict for a task's fields, bytes for a raw body.
         """
+        self.wait_until(self.holdings.is_ready, "the broker was to start", within=BOOT_SECONDS)
         pushed = []
         for body in self._bodies(bodies):
             task = self.tasks.add(body)
-            self.ask("LPUSH", self.queue, body)
+            self.holdings.push(body)
             self.history.add("grader", SENT, tasks=(task.number,))
             pushed.append(task)
         return pushed
@@ -175,15 +199,21 @@ class Scene(Waiting):
 
     def kill_broker(self, detail: str = "") -> None:
         """SIGKILL the broker. The scene must have a broker of its own."""
+        self.note_broker_killed(detail)
+        self.broker.kill()
+
+    def note_broker_killed(self, detail: str = "") -> None:
+        """The broker is about to be killed, by whomever."""
         self.history.add("broker", BROKER_KILLED, detail=detail)
         self.holdings.broker_down = True
-        self.broker.kill()
 
     def restart_broker(self) -> None:
         """Start the broker again on the data that its death left; nothing happens when it is alive."""
-        if not self.holdings.broker_down:
-            return
-        self.broker.restart()
+        if self.holdings.broker_down:
+            self.broker.restart()
+            self.note_broker_restarted()
+
+    def note_broker_restarted(self) -> None:
         self.holdings.connect_again()
         self.holdings.broker_down = False
         self.history.add("broker", BROKER_RESTARTED)
@@ -191,15 +221,15 @@ class Scene(Waiting):
     # ---- what there is to see, for a check ------------------------------------------------------------------
 
     def ask(self, *command: str | bytes | int) -> object:
-        """Ask the broker with the grader's own connection; keys are given whole (scene.queue + ":processing")."""
+        """Ask Valkey with the grader's own connection; keys are given whole (scene.queue + ":processing")."""
         return self.holdings.ask(*command)
 
     def keys(self) -> list[str]:
-        """The keys of this scene."""
+        """The keys, or the queues, of this scene."""
         return self.holdings.keys()
 
     def contents(self, key: str) -> list[bytes]:
-        """Everything that a key holds, whatever its type; a list from its left end on."""
+        """Everything that a key, or a queue, holds; a list from its left end on."""
         return self.holdings.contents(key)
 
     def where(self) -> dict[int, list[str]]:
@@ -212,13 +242,16 @@ class Scene(Waiting):
 
     def depth(self) -> int:
         """How many tasks wait in the queue."""
-        return self.ask("LLEN", self.queue)
+        return self.holdings.depth()
 
     @property
     def outputs(self) -> Path:
         """The folder for what the work makes; there even if the submission removed it."""
         folder = self.folder / "out"
-        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            if self.run.sandbox:
+                self.run.sandbox.give(folder)
         return folder
 
     def mails(self) -> list[Mail]:
@@ -238,7 +271,7 @@ class Scene(Waiting):
         """What a JSON text says, or None."""
         try:
             return json.loads(text)
-        except (ValueError, RecursionError):
+        except (ValueError, TypeError, RecursionError):
             return None
 
     # ---- the end ----------------------------------------------------------------------------------------------
@@ -261,15 +294,19 @@ class Scene(Waiting):
         for actor in self.actors:
             if actor.running:
                 actor.process.killed = True
-                actor.process.signal(signal.SIGKILL, group=True)
+                with contextlib.suppress(CheckFailed):  # the starter has been killed, and all scripts with it
+                    actor.process.signal(signal.SIGKILL, group=True)
             for lane in (actor.lane, *actor.services):
                 self.loop.call(lane.close())
         self.work.release()
         deadline = time.monotonic() + PATIENCE_SECONDS
         for actor in self.actors:
             actor.process.exited.wait(max(0, deadline - time.monotonic()))
-        with contextlib.suppress(OSError):  # a broker of the scene's own that a fault left dead
-            self.broker.clear(self.queue)
+        with contextlib.suppress(
+            OSError, ReplyError
+        ):  # a fault left it dead, or a script of theirs holds it up
+            self.holdings.clear()
         self.holdings.close()
         self._leftovers.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)
+        remove_tree(self.code)

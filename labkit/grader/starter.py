@@ -5,14 +5,21 @@ a client takes a quarter of a second, a fork of this one some milliseconds. The 
 `python script.py` would be: its own session, environment, working folder, arguments, `sys.path` and limits.
 
 Lines of JSON come in:  {"start": N, "script": …, "args": […], "cwd": …, "env": {…}, "out": …, "err": …, "stacks": …,
-"limits": {…}, "cold": bool} and {"signal": S, "to": N, "group": bool}.
+"limits": {…}, "cold": bool, "clock": seconds} and {"signal": S, "to": N, "group": bool}.
 Lines of JSON go out:   {"ready": pid}, {"started": N, "pid": …} and {"exited": N, "status": …}.
 When the socket closes, everything that it started is killed, descendants that changed their session included.
+
+Where the scripts are isolated from the grader, the first line that comes in is {"isolate": {"user": uid or null,
+"doors": FD, "held": [FD, …], "readable": [path, …]}}; the answer is {"isolated": what is wrong, or ""}. From then on
+scripts are started as that user, and {"door": …} has a socket or a folder opened here; its descriptor goes out on the
+socket "doors".
 """
 
 import atexit
 import builtins
 import contextlib
+import datetime
+import errno
 import faulthandler
 import gc
 import importlib
@@ -24,9 +31,10 @@ import signal
 import socket
 import sys
 import threading
+import time
 import types
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 
 
 def prctl(option, value):
@@ -42,6 +50,10 @@ class Starter:
         self.control = control
         self.running = {}  # pid -> N
         self.pids = {}  # N -> pid
+        self.isolated = False
+        self.user = None  # the uid as which scripts are started, if it is not ours
+        self.doors = None
+        self.held = []  # descriptors that are open as long as we live
 
     def say(self, **message):
         with contextlib.suppress(OSError):
@@ -65,7 +77,10 @@ class Starter:
                         os.read(wakeup, 4096)
                     self.reap()
                     continue
-                data = self.control.recv(65536)
+                try:
+                    data = self.control.recv(65536)
+                except ConnectionResetError:  # the grader was killed with something unread
+                    data = b""
                 if not data:
                     return None
                 *lines, received = (received + data).split(b"\n")
@@ -73,15 +88,20 @@ class Starter:
                     request = json.loads(line)
                     if "signal" in request:
                         self.send_signal(request)
+                    elif "isolate" in request:
+                        self.isolate(**request["isolate"])
+                    elif "door" in request:
+                        self.open_door(**request)
                     elif self.fork(request) == 0:
                         chooser.close()
+                        self.let_go()
                         signal.set_wakeup_fd(-1)
                         os.close(wakeup)
                         os.close(wakeup_write)
                         return request
 
     def fork(self, request):
-        request["parent"] = os.getpid()
+        request["parent"], request["user"] = os.getpid(), self.user
         pid = os.fork()
         if pid:
             self.running[pid] = request["start"]
@@ -93,7 +113,12 @@ class Starter:
         pid = self.pids.get(request["to"])
         if pid is not None:  # not reaped yet, so the number cannot belong to another process
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                (os.killpg if request.get("group") else os.kill)(pid, request["signal"])
+                if request.get("group"):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(pid, request["signal"])
+                        pid = None
+                if pid is not None:  # also one that was forked just now, and leads no group yet
+                    os.kill(pid, request["signal"])
         self.say(signalled=request["to"])
 
     def reap(self):
@@ -105,12 +130,74 @@ class Starter:
             if pid == 0:
                 return
             number = self.running.pop(pid, None)
+            if number is None and self.isolated:
+                self.end_strays()  # it may have left children to us, which were of another thread, or came late
             if number is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)  # what it left running in its session
                 self.pids.pop(number)
                 self.end_strays()
                 self.say(exited=number, status=os.waitstatus_to_exitcode(status))
+
+    def isolate(self, user, doors, held, readable):
+        """From now on, start scripts as this user, with nothing of ours in their reach."""
+        self.isolated, self.user, self.held = True, user, held
+        self.doors = socket.socket(fileno=doors)
+        prctl(PR_SET_DUMPABLE, 0)  # a script of the same user may not look into us, nor change us
+        self.end_user()  # what is left of a grading that was killed
+        wrong = []
+        if user is not None:
+            wrong = [path for path in readable if not self.as_user(is_within_reach, path)]
+        self.say(isolated=f"{wrong[0]} is out of reach for another user" if wrong else "")
+
+    def let_go(self):
+        """In a forked child: give up what only the starter is to have."""
+        if self.isolated:
+            self.doors.close()
+            for descriptor in self.held:
+                os.close(descriptor)
+            prctl(PR_SET_DUMPABLE, 1)
+
+    def as_user(self, do, *args):
+        """Call a function as the scripts' user, in a child; return whether its result was true."""
+        pid = os.fork()
+        if pid == 0:
+            done = False
+            with contextlib.suppress(Exception):
+                become_user(self.user)
+                done = do(*args)
+            os._exit(not done)
+        return os.waitpid(pid, 0)[1] == 0
+
+    def open_door(self, door, port=0):
+        """Hand out a bound socket ("bind"), one that is connected to a port ("connect"), or our view of /proc."""
+        opened = -1
+        try:
+            if door == "proc":
+                opened = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+            else:
+                opened = socket.socket().detach()
+                made = socket.socket(fileno=opened)
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if door == "bind":
+                    made.bind(("127.0.0.1", 0))
+                else:
+                    made.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):  # who asked will see what becomes of it
+                        made.connect(("127.0.0.1", port))
+                made.detach()
+            socket.send_fds(self.doors, [b"+"], [opened])
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.doors.sendall((error.errno or errno.EIO).to_bytes(2, "big"))
+        finally:
+            if opened >= 0:
+                os.close(opened)
+
+    def end_user(self):
+        """Kill all that runs as the scripts' user, however it came there; in one go, so that nothing forks away."""
+        if self.user is not None:
+            self.as_user(os.kill, -1, signal.SIGKILL)
 
     def end_strays(self):
         """Kill the orphans that came to us: descendants of a script that has ended."""
@@ -119,15 +206,22 @@ class Starter:
                 end_family(pid)
 
     def end_all(self):
-        for pid in list(self.running):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-        while pids := children_of(os.getpid()):
-            for pid in pids:
+        if os.getpid() == 1:
+            return  # in a process table of our own all others end with us
+        self.end_user()
+        while True:
+            for pid in self.running:  # not reaped yet, so the number cannot belong to another process
+                for kill in (os.killpg, os.kill):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        kill(pid, signal.SIGKILL)
+            for pid in children_of(os.getpid()):
                 end_family(pid)
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, 0)[0]:
-                    pass
+            try:
+                while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                    self.running.pop(pid, None)
+            except ChildProcessError:
+                return  # and so without descendants: those whose parents had died were given to us
+            time.sleep(0.001)
 
 
 def children_of(pid):
@@ -154,32 +248,83 @@ def limit(limits):
             resource.setrlimit(getattr(resource, name), (value, value))
 
 
+def is_within_reach(path):
+    return os.access(path, os.X_OK if os.path.isdir(path) else os.R_OK)
+
+
+def become_user(user):
+    """Become another user for good, with a group of the same number and no other."""
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+    prctl(PR_SET_DUMPABLE, 1)  # as any program of this user is: it may look at itself in /proc
+
+
+def set_clock(ahead):
+    """Make the clock of this process go `ahead` seconds before the machine's, for all that asks Python for the time.
+
+    Clocks that only go forward (time.monotonic) stay as they are: they do not tell the time of day.
+    """
+    if not ahead:
+        return
+    now, now_ns, real = time.time, time.time_ns, datetime.datetime
+
+    class Clock(real):
+        @classmethod
+        def now(cls, tz=None):
+            return cls.fromtimestamp(now() + ahead, tz)
+
+        today = now
+
+        @classmethod
+        def utcnow(cls):
+            return cls.now(datetime.UTC).replace(tzinfo=None)
+
+    time.time = lambda: now() + ahead
+    time.time_ns = lambda: now_ns() + int(ahead * 1e9)
+    datetime.datetime = Clock
+
+
 def become(request):
     """Turn this forked child into the process that `python script.py` would be; run the script."""
     sys.excepthook = show_without_us
     os.setsid()
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != request["parent"]:
-        os._exit(1)  # it died before we could ask to die with it
+    if request["user"] is None:
+        die_with(request["parent"])
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     for path, fd in ((os.devnull, 0), (request["out"], 1), (request["err"], 2)):
         flags = os.O_RDONLY if fd == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        opened = os.open(path, flags, 0o644)
+        try:
+            opened = os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            os._exit(1)  # the run's folder is gone: the run is over
         os.dup2(opened, fd)
         os.close(opened)
+    stacks = None if request["cold"] else open(request["stacks"], "w")  # noqa: SIM115
     os.chdir(request["cwd"])
+    if request["user"] is not None:  # what was opened before is in a folder that is closed to this user
+        become_user(request["user"])
+        die_with(request["parent"])  # only now: with another user the wish would be forgotten
     os.environ.clear()
     os.environ.update(request["env"])
     limit(request["limits"])
+    set_clock(request["clock"])
     script, args = request["script"], request["args"]
     if request["cold"]:
         os.execv(sys.executable, [sys.executable, script, *args])
-    faulthandler.register(signal.SIGUSR2, open(request["stacks"], "w"), all_threads=True)  # noqa: SIM115
+    faulthandler.register(signal.SIGUSR2, stacks, all_threads=True)
     sys.stdout.reconfigure(line_buffering=True)
     sys.argv = [script, *args]
     sys.path.insert(0, os.path.dirname(script))
     leave(status_of(script))
+
+
+def die_with(parent):
+    """Be killed when the starter dies, in whatever way."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before we could ask to die with it
 
 
 def status_of(script):

@@ -1,5 +1,6 @@
 """The steps of a story: what happened to one task, a line a step, with time, process, command and words."""
 
+import re
 from typing import TYPE_CHECKING
 
 from labkit.grader import commands
@@ -11,6 +12,7 @@ from labkit.grader.history import (
     KILLED,
     PAUSED,
     REPLY,
+    REQUESTED,
     RESUMED,
     SENT,
     STOPPED,
@@ -24,7 +26,10 @@ from labkit.grader.words import moment
 if TYPE_CHECKING:
     from labkit.grader.scene import Scene
 
-MOST_STEPS = 14
+ERROR_OF_AMQP = re.compile(
+    r"[345]\d\d [A-Z_]+"
+)  # it ends a channel, or a connection, and all that was in hand on it
+MOST_STEPS = 20
 COMMAND_WIDTH = 40
 Row = tuple[Event, str, str]  # the event, its command, the words for it
 
@@ -88,6 +93,8 @@ class Steps:
             return None if was_killed else (event.detail, "")
         if event.what in (STOPPED, PAUSED, RESUMED):
             return f"{event.what} {event.detail}".strip(), ""
+        if event.what == REPLY and ERROR_OF_AMQP.match(event.detail):
+            return event.verb, f"the broker says: {event.detail}"
         if not self.task:
             return (command_line(event), self._answer_to(event)) if event.what == COMMAND else None
         if (
@@ -104,10 +111,13 @@ class Steps:
     def _words_on_the_task(self, event: Event, before: list[Event]) -> tuple[str, str] | None:
         if event.what == SENT:
             self.lies_in = self.queue
-            return "", f"task {self.task} goes into {self.queue}"
+            level = f" ({event.detail})" if event.detail else ""
+            return "", f"task {self.task}{level} goes into {self.queue}"
         if event.what in (WORK_STARTED, WORK_FINISHED, WORK_FAILED):
             did = event.what.removeprefix("work ")
             return "", f"work on task {self.task} {did} {event.detail}".rstrip()
+        if event.what == REQUESTED:
+            return "", f"is asked to take task {self.task}; its answer: {event.detail}"
         if event.what == COMMAND:
             self.lies_in = commands.goes_to(event.verb, event.args) or self.lies_in
             words = commands.describe(event.verb, event.args, self.task, reply=False)

@@ -1,11 +1,11 @@
 """The story of a failure: what was done, what was expected, what was seen, one task step by step, one question."""
 
 import re
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labkit.course import RABBITMQ
 from labkit.grader import commands
 from labkit.grader.history import (
     BROKER_KILLED,
@@ -13,10 +13,13 @@ from labkit.grader.history import (
     KILLED,
     REPLY,
     STOPPED,
+    WORK_FAILED,
     WORK_FINISHED,
     WORK_STARTED,
     Event,
 )
+from labkit.grader.holdings import DELAYED
+from labkit.grader.processes import signal_name
 from labkit.grader.steps import steps
 from labkit.grader.verdict import Verdict
 from labkit.grader.words import clean, counted, moment, names
@@ -32,9 +35,21 @@ QUESTIONS = {
     "too early": "What must be done before a task may leave the worker's own list?",
     "lost": "Between which two commands is the task in no list at all?",
     "waiting": "Who looks for the tasks of a worker that is gone, when, and how does it know that it is gone?",
+    "delayed": "Who looks for delayed tasks that are due, and when?",
+    "dead, too": "Which two commands should be one, so that a task is never in the dead letters and elsewhere?",
     "unacknowledged": "Which command takes a finished task off the worker's own list?",
     "duplicated": "Which command handed the same task out a second time, and what should have happened before it?",
     "unexpected": "Where does the id that the work is given come from?",
+}
+RABBITMQ_QUESTIONS = QUESTIONS | {
+    "removed": "Who acknowledges a task, when, and what becomes of one that nobody acknowledges?",
+    "too early": "What must be done before a task may be acknowledged?",
+    "lost": "Between which two methods does nobody have the task any more, neither the broker nor a worker?",
+    "waiting": "Who consumes from that queue?",
+    "delayed": "Where does a task go when its time in that queue is over, and who has said so?",
+    "dead, too": "Which comes first, the copy or the acknowledgement, and what is confirmed in between?",
+    "unacknowledged": "Which method tells the broker that a task is done, and who sends it?",
+    "duplicated": "Why did the broker hand the same task out a second time, and what should have happened before?",
 }
 
 
@@ -60,19 +75,33 @@ def of_verdict(
     parts = [f"{counted(verdict.sent, 'task')} went in; {verdict.done} {were} done{aside}."]
     kind, task, now = "", 0, ""
     forgotten = {number: keys for number, keys in left.items() if number not in verdict.waiting}
+    dead_too = [number for number in forgotten if number in verdict.dead]
+    forgotten = {number: keys for number, keys in forgotten.items() if number not in dead_too}
     if verdict.unexpected:
         kind = "unexpected"
         parts.append(f"Done but never sent: id {verdict.unexpected[0]!r}.")
     if forgotten:
-        kind, task = "unacknowledged", min(forgotten)
+        task = min(forgotten)
+        kind = "waiting" if task in verdict.hit else "unacknowledged"
         parts.append(
             f"Done but never acknowledged: {names(forgotten)}, still in {', '.join(forgotten[task])}."
         )
+    if dead_too:
+        kind, task = "dead, too", dead_too[0]
+        parts.append(f"In the dead letters, and also in {', '.join(left[task])}: {names(dead_too)}.")
+    if verdict.done_and_dead:
+        kind, task = "dead, too", verdict.done_and_dead[0]
+        parts.append(f"Done, and in the dead letters as well: {names(verdict.done_and_dead)}.")
+    if verdict.waiting and not (forgotten and scene.run.lab.broker == RABBITMQ):
+        kind, task = (
+            "waiting",
+            verdict.waiting[0],
+        )  # at RabbitMQ it may wait behind what is never acknowledged
+        if all(DELAYED.search(key) for key in left.get(task, ["?"])):
+            kind = "delayed"
     if verdict.waiting:
-        kind, task = "waiting", verdict.waiting[0]
-        parts.append(
-            f"Never done: {names(verdict.waiting)}, still in {', '.join(left.get(task, ['the queue']))}."
-        )
+        where = ", ".join(left.get(verdict.waiting[0], ["the queue"]))
+        parts.append(f"Never done: {names(verdict.waiting)}, still in {where}.")
     if verdict.repeated_without_cause:
         kind, task = "duplicated", verdict.repeated_without_cause[0]
         parts.append(f"Done more than once: {names(verdict.repeated_without_cause)}.")
@@ -80,26 +109,34 @@ def of_verdict(
         kind, task = "lost", verdict.lost[0]
         parts.append(f"Lost: {names(verdict.lost)}.")
         now = f"task {task} is in no queue and in nobody's hands"
-        if task in verdict.hit and removed(scene, task):
+        if (task in verdict.hit or scene.run.lab.broker == RABBITMQ) and removed(scene, task):
             kind, question = "removed", ""
         elif parted_with_too_early(scene, task):
             kind, question = "too early", ""
-    question = question or ("" if looping else QUESTIONS.get(kind, ""))
+    questions = RABBITMQ_QUESTIONS if scene.run.lab.broker == RABBITMQ else QUESTIONS
+    question = question or ("" if looping else questions.get(kind, ""))
     return told(scene, " ".join(parts) + looping, question=question, task=task, now=now)
 
 
 def removed(scene: "Scene", task: int) -> bool:
     """Whether a command took the task away from the broker as it handed it out."""
+    consumes = (e.verb == f"basic.consume{commands.FOR_GOOD}" for e in scene.history.events(COMMAND))
     replies = scene.history.events(REPLY)
-    return any(task in e.tasks and e.verb in commands.REMOVING_FROM_BROKER for e in replies)
+    return any(task in e.tasks and e.verb in commands.REMOVING_FROM_BROKER for e in replies) or any(consumes)
 
 
 def parted_with_too_early(scene: "Scene", task: int) -> bool:
-    """Whether a worker acknowledged the task before it had finished the work, and was killed."""
+    """Whether a worker acknowledged the task before it had begun the work, and was killed."""
+    if not scene.tasks[task].id:
+        return False  # on what is no task there is no work
+    parting = commands.REMOVING_A_TASK | commands.SCRIPTS
     for event in scene.history.events(KILLED):
         own = [e for e in scene.history.events(who=event.who) if task in e.tasks and e.at <= event.at]
-        acknowledged = [e for e in own if e.what == COMMAND and e.verb in commands.REMOVING_A_TASK]
-        if acknowledged and not any(e.what == WORK_FINISHED for e in own):
+        acknowledged = [e for e in own if e.what == COMMAND and e.verb in parting]
+        first = min((e.at for e in acknowledged), default=0)
+        if acknowledged and not any(
+            e.what in (WORK_FAILED, WORK_FINISHED) or (e.what == WORK_STARTED and e.at < first) for e in own
+        ):
             return True
     return False
 
@@ -109,8 +146,10 @@ def casualty(scene: "Scene", actor: "Actor") -> str:
     if gap := unwritten(scene, actor):
         return gap
     status = actor.process.status or 0
-    ending = f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
+    ending = f"ended with status {status}" if status >= 0 else f"was ended by {signal_name(-status)}"
     said = last_words(scene, actor)
+    if actor.process.ended_because:
+        ending, said = f"was ended: {actor.process.ended_because}", said or "It said nothing."
     script = Path(actor.process.script).name
     return told(
         scene, f"{script} ({actor.name}) {ending}{f'. {said}' if said else ' and said nothing.'}", task=0
@@ -187,6 +226,17 @@ def last_act(scene: "Scene", actor: "Actor") -> str:
     when = f" at +{sent[-1].at:.1f} s" if sent else ""
     where = actor.process.where()
     return f"{last}{when}{f', and it is at {where}' if where else ''}."
+
+
+def out_of_time(scenes: list["Scene"], timeout: float) -> str:
+    """A check was under way when the time of the whole grading was over: who had done what last."""
+    text = f"The time of the grading, {timeout:g} s, was over before this check had ended."
+    living = [(scene, actor) for scene in scenes for actor in scene.actors if actor.running]
+    if not living:
+        return text
+    last_event = lambda pair: max((e.at for e in pair[0].history.events(who=pair[1].name)), default=0)  # noqa: E731
+    scene, actor = max(living, key=last_event)
+    return clean(f"{text} {actor.name} was running: {last_act(scene, actor)}")
 
 
 def fault_words(scene: "Scene") -> str:

@@ -3,7 +3,9 @@
 Nothing of it is ever imported here.
 """
 
+import os
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,8 @@ PLANTED = {
 CLIENTS = {"redis", "valkey", "pika", "PIL", "fastapi", "uvicorn", "pydantic", "starlette", "fpdf", "labkit"}
 LARGEST_FILE = 1024 * 1024
 MOST_FILES = 200
+MOST_NOTES = 20
+DEEPEST = 12  # folders in folders
 
 
 class BadSubmission(Exception):
@@ -75,16 +79,21 @@ def read(lab: Lab, source: Path) -> Submission:
         module, function = lab.work.split(".")
         reporting = REPORT_WORK.read_text().replace("WORK_FUNCTION", function)
         submission.files[f"{module}.py"] = ours[f"{module}.py"] + b"\n\n" + reporting.encode()
-    submission.notes = [clean(note) for note in submission.notes]  # a file's name may hold anything
+    more = len(submission.notes) - MOST_NOTES
+    submission.notes = [
+        clean(note.replace("\n", " ")) for note in submission.notes[:MOST_NOTES]
+    ]  # names hold anything
+    submission.notes += [f"And {more} more of the kind."] if more > 0 else []
     return submission
 
 
 def _collect(submission: Submission) -> None:
-    for path in sorted(submission.source.rglob("*")):
+    scripts = originals(submission.lab)
+    for path in sorted(_files_in(submission), key=lambda path: _rank(submission, path, scripts)):
         name = path.relative_to(submission.source)
         if path.is_symlink():
             submission.notes.append(f"{name} is a link; it was not followed.")
-        elif not path.is_file() or any(part.startswith((".", "__pycache__")) for part in name.parts):
+        elif not path.is_file():
             continue
         elif name.name in PLANTED or path.suffix == ".pth":
             submission.notes.append(
@@ -92,6 +101,10 @@ def _collect(submission: Submission) -> None:
             )
         elif path.suffix not in (".py", ".toml", ".json", ".lua", ".txt"):
             continue  # photographs, outputs, notes: the scripts get the grader's own
+        elif len(name.parts) > 1 and f"{name.parts[0]}.py" in submission.lab.given:
+            submission.notes.append(
+                f"{name} stands in the way of the given {name.parts[0]}.py; it was left out."
+            )
         elif path.stat().st_size > LARGEST_FILE:
             submission.notes.append(f"{name} has more than {LARGEST_FILE:,} bytes; it was left out.")
         elif len(submission.files) >= MOST_FILES:
@@ -102,6 +115,27 @@ def _collect(submission: Submission) -> None:
             if module := _module_hidden_by(name):
                 submission.cold = True
                 submission.notes.append(f"{name} hides Python's own module {module}; rename it.")
+
+
+def _files_in(submission: Submission) -> Iterator[Path]:
+    """All files and links of a submission that are not hidden, as deep as a program's folders are."""
+    top = str(submission.source)
+    for parent, folders, files in os.walk(top):
+        deep = parent.count(os.sep) - top.count(os.sep)
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        folders[:] = [
+            name for name in folders if name not in links and not name.startswith((".", "__pycache__"))
+        ]
+        if deep >= DEEPEST and folders:
+            folders.clear()
+            submission.notes.append(f"Folders more than {DEEPEST} deep were left out.")
+        yield from (Path(parent, name) for name in files + links if not name.startswith((".", "__pycache__")))
+
+
+def _rank(submission: Submission, path: Path, scripts: Iterable[str]) -> tuple:
+    """Where a file stands in line: the lab's own scripts first, then what lies beside them, then what lies deeper."""
+    name = path.relative_to(submission.source)
+    return str(name) not in scripts, len(name.parts), str(name)
 
 
 def _module_hidden_by(name: Path) -> str:

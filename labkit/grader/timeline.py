@@ -7,8 +7,6 @@ everything that is not in it. This draws the README's picture, from a run of the
 """
 
 import argparse
-import base64
-import hashlib
 import re
 from collections.abc import Iterator
 from html import escape
@@ -17,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from labkit import course
 from labkit.grader import marks, picture
-from labkit.grader.history import BROKER_KILLED, KILLED, History
+from labkit.grader.history import BROKER_KILLED, KILLED, REQUESTED, History
 from labkit.grader.verdict import Verdict
 from labkit.grader.words import clean
+from labkit.safe_page import safe_page
 
 if TYPE_CHECKING:
     from labkit.grader.plugin import Grading
@@ -44,6 +43,7 @@ LEGEND = {
     **{kind: picture.WORDS[kind] for kind in (picture.KILL, picture.TERM, picture.CRASH)},
     **{kind: picture.WORDS[kind] for kind in (picture.UP, picture.ERROR)},
 }
+OF_WEBHOOKS = {kind: picture.WORDS[kind] for kind in (picture.LATER, picture.REQUEST)}
 
 
 class Played(Protocol):
@@ -63,33 +63,12 @@ def svg(scene: Played, *, title: str = "", queue: str = "", width: int = 900) ->
 def page(grading: "Grading", result: dict) -> str:
     """The whole page. `result` is the native record of the run."""
     css, script = picture.style() + CSS.read_text(), SCRIPT.read_text()
-    policy = (
-        f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
     room = _Room(MOST_CHARACTERS)
-    body = [_header(grading, result), _legend()]
+    body = [_header(grading, result), _legend(LEGEND | (OF_WEBHOOKS if _has_requests(grading) else {}))]
     body += [_check(grading, check, room) for check in grading.checks if check.id in grading.outcomes]
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<title>Timeline of lab {grading.lab.number}: {_text(grading.lab.title)}</title>",
-            f"<style>{css}</style>",
-            "</head>",
-            "<body>",
-            f'<svg class="defs" width="0" height="0" aria-hidden="true">{picture.defs()}</svg>',
-            *body,
-            f"<script>{script}</script>",
-            "</body>",
-            "</html>\n",
-        ]
-    )
+    title = f"Timeline of lab {grading.lab.number}: {clean(grading.lab.title)}"
+    defs = f'<svg class="defs" width="0" height="0" aria-hidden="true">{picture.defs()}</svg>'
+    return safe_page(title, [defs, *body], css=css, script=script)
 
 
 class _Room:
@@ -105,15 +84,18 @@ class _Room:
 
 def _header(grading: "Grading", result: dict) -> str:
     broker = result["broker"]
+    shown = [check for check in result["checks"] if not check["hidden"]]
+    won, most = (sum(check[key] for check in shown) for key in ("points", "max_points"))
     facts = {
-        "points": f"{result['points']} of {result['max_points']}",
+        "points": f"{won} of {most}"
+        + ("" if len(shown) == len(result["checks"]) else ", besides hidden ones"),
         "submission": result["submission"],
         "broker": f"{broker['kind']} {broker['version']}".strip(),
         "took": f"{result['seconds']:.1f} s",
         "started": result["started"].replace("T", " ").replace("+00:00", " UTC"),
     }
-    shown = {name: _text(str(value)) for name, value in facts.items() if value}
-    rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in shown.items())
+    told = {name: _text(str(value)) for name, value in facts.items() if value}
+    rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in told.items())
     notes = "".join(f"<li>{_text(note)}</li>" for note in result["notes"])
     listed = f'<ul class="notes">{notes}</ul>' if notes else ""
     return (
@@ -122,11 +104,26 @@ def _header(grading: "Grading", result: dict) -> str:
     )
 
 
-def _legend() -> str:
+def _points(grading: "Grading", result: dict) -> str:
+    """Of what is shown: with the points of hidden checks in them, one could tell how those ended."""
+    if not any(check.hidden for check in grading.checks):
+        return f"{result['points']} of {result['max_points']}"
+    shown = [check for check in result["checks"] if not check["hidden"]]
+    won, most = (sum(check[key] for check in shown) for key in ("points", "max_points"))
+    return f"{won} of {most}, and what the hidden checks give"
+
+
+def _has_requests(grading: "Grading") -> bool:
+    """Whether an endpoint stands in one of the pictures."""
+    played = (scene for outcome in grading.outcomes.values() for scene in outcome.scenes)
+    return any(scene.history.events(REQUESTED) for scene in played)
+
+
+def _legend(kinds: dict[str, str]) -> str:
     items = "".join(
         f'<li><svg viewBox="-24 -16 48 32" width="48" height="32" aria-hidden="true">{picture.sample(kind)}</svg>'
         f"{words}</li>"
-        for kind, words in LEGEND.items()
+        for kind, words in kinds.items()
     )
     return (
         '<details class="legend" id="how-to-read" open><summary>How to read the pictures</summary>'
@@ -146,13 +143,15 @@ def _check(grading: "Grading", check: "Check", room: _Room) -> str:
     unit = "point" if check.points == 1 else "points"
     title, won = _text(check.title), f"{points} of {check.points} {unit}"
     inside = _inside(grading, check, outcome, room)
-    if check.hidden:  # its story and scenes would say what it looks for
+    anchor = _text(check.id)
+    if check.hidden:  # its story and scenes, and its name, would say what it looks for
+        anchor = f"hidden-{grading.checks.index(check) + 1}"
         kind, title, won = "hidden", "A hidden check", f"{check.points} {unit}"
         inside = "<p>What a hidden check does, and how it ended, is not shown here.</p>"
     opened = " open" if kind in ("failed", "timed-out", "infrastructure") else ""
     name = "hidden" if check.hidden else outcome.outcome
     return (
-        f'<details class="check {kind}" id="{_text(check.id)}"{opened}>\n'
+        f'<details class="check {kind}" id="{anchor}"{opened}>\n'
         f'<summary><span class="sign" aria-hidden="true">{SIGNS.get(name, "?")}</span> '
         f'<span class="title">{title}</span> <span class="outcome">{name}</span> '
         f'<span class="points">{won}</span></summary>\n'
@@ -257,11 +256,6 @@ def _chips(scene: Played, drawn: marks.Picture, outcome: "Outcome") -> str:
 
 def _text(words: str) -> str:
     return escape(clean(words))
-
-
-def _hash(text: str) -> str:
-    """The name of an inline style or script in a Content-Security-Policy."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 # ---- the README's picture ---------------------------------------------------------------------------------------

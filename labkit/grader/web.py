@@ -1,8 +1,9 @@
 """A script of the submission that serves HTTP, and the requests that a check sends to it."""
 
 import contextlib
-import socket
+import json
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from labkit.grader.scene import Scene
 
 LAST_WORDS_WITHIN_SECONDS = 2.0
+MOST_BYTES = 2**20  # of an answer; a lab's own have a few hundred
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class WebApp:
 
     def __init__(self, scene: "Scene", script: str, name: str) -> None:
         self.scene = scene
-        held = reserve_port()
+        held = scene.run.doors.bind()
         self.port = held.getsockname()[1]
         scene.at_the_end(held.close)
         if sys.platform != "linux":
@@ -43,7 +45,7 @@ class WebApp:
         )
 
     def _listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+        with contextlib.suppress(OSError), self.scene.run.doors.connect(self.port, timeout=1):
             return True
         return False
 
@@ -54,10 +56,15 @@ class WebApp:
         """
         import httpx
 
-        url = f"http://127.0.0.1:{self.port}{path}"
+        url = f"http://127.0.0.1:{self.scene.run.doors.outside(self.port)}{path}"
         what = f"{method} {path}"
+        deadline, text = time.monotonic() + within, b""
         try:
-            reply = httpx.request(method, url, timeout=within, trust_env=False, **more)
+            with httpx.stream(method, url, timeout=within, trust_env=False, **more) as reply:
+                for part in reply.iter_bytes():
+                    text += part
+                    if len(text) > MOST_BYTES or time.monotonic() > deadline:
+                        self.scene.fail(f"The answer to {what} has no end.")
         except httpx.TimeoutException:
             self.scene.fail(
                 f"{what} had no answer within {within:g} s.", question="What does the app wait for?"
@@ -68,22 +75,12 @@ class WebApp:
             words = self._wait_for_last_words()
             unwritten = story.unwritten(self.scene, self.actor)
             self.scene.fail(unwritten or f"{what} was answered with 500. {words}".rstrip(), task=None)
+        shown = text.decode("utf-8", "replace")
         with contextlib.suppress(ValueError, RecursionError):
-            return Answer(reply.status_code, reply.text, reply.json())
-        return Answer(reply.status_code, reply.text, None)
+            return Answer(reply.status_code, shown, json.loads(text))
+        return Answer(reply.status_code, shown, None)
 
     def _wait_for_last_words(self) -> str:
         """What the script says of its error, which it may do some time after it has answered."""
         words = lambda: story.last_words(self.scene, self.actor)  # noqa: E731
         return self.scene.wait(words, within=LAST_WORDS_WITHIN_SECONDS) or ""
-
-
-def reserve_port() -> socket.socket:
-    """A socket bound to a free port of the loopback, which nobody else is given while it is open.
-
-    On Linux a server that sets SO_REUSEADDR, as all common ones do, can listen there all the same.
-    """
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
-    return held

@@ -1,9 +1,10 @@
 """Small words of the grader's stories: numbers with their nouns, and what a process was at when it was killed."""
 
+import re
 from collections.abc import Iterable
 
 from labkit.grader import commands
-from labkit.grader.history import WORK_FAILED, WORK_FINISHED, WORK_STARTED, Event
+from labkit.grader.history import COMMAND, REPLY, WORK_FAILED, WORK_FINISHED, WORK_STARTED, Event
 from labkit.grader.verdict import in_hand
 
 
@@ -20,7 +21,9 @@ def moment(before: list[Event], who: str, task: int = 0) -> str:
         own = [e for e in before if e.who == who and e.tasks]
         last = own[-1] if own else None
         if last and last.verb in commands.REMOVING_A_TASK and not _worked_on(own, last.tasks[0]):
-            return f"after acknowledging task {last.tasks[0]}, before the work on it"
+            return f"after {_did(last)}, before any work on it"
+        if last and last.verb in commands.REMOVING_A_TASK | commands.PUTTING and _spoke_last(before, last):
+            return f"after {_did(last)}"
         return "with nothing in hand"
     work = [e.what for e in before if e.who == who and number in e.tasks and e.what.startswith("work")]
     if not work:
@@ -32,8 +35,24 @@ def moment(before: list[Event], who: str, task: int = 0) -> str:
     return f"after the work on task {number}, before the acknowledgement"
 
 
+def _did(command: Event) -> str:
+    """What a command did with its task: "putting task 3 into images", "acknowledging task 3"."""
+    task = command.tasks[0]
+    if command.verb in commands.PUTTING:
+        return f"putting task {task} into {commands.goes_to(command.verb, command.args)}"
+    if command.verb in commands.GIVING_BACK:
+        return f"{'giving back' if commands.REQUEUE in command.args else 'refusing'} task {task}"
+    return f"removing task {task} from {command.args[0]}" if command.args else f"acknowledging task {task}"
+
+
 def _worked_on(events: list[Event], task: int) -> bool:
-    return any(e.what == WORK_FINISHED and task in e.tasks for e in events)
+    return any(e.what in (WORK_STARTED, WORK_FAILED, WORK_FINISHED) and task in e.tasks for e in events)
+
+
+def _spoke_last(before: list[Event], event: Event) -> bool:
+    """Whether this command, or its answer, is the last thing that its process said to the broker."""
+    said = [e for e in before if e.who == event.who and e.what in (COMMAND, REPLY)]
+    return bool(said) and (said[-1].number, event.what) in ((event.number, COMMAND), (event.number, REPLY))
 
 
 def names(numbers: Iterable[int]) -> str:
@@ -45,7 +64,16 @@ def names(numbers: Iterable[int]) -> str:
 
 
 def clean(text: str) -> str:
-    """Text without control characters: what a submission says must not steer a terminal or a report."""
-    return "".join(
+    """Text without control characters: what a submission says must not steer a terminal, a report or a CI.
+
+    A CI takes a line that begins with `::`, or that holds `##[` or `##vso[`, for a command: signs that look alike
+    stand in.
+    """
+    text = "".join(
         char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text
     )
+    text = _COMMAND_OF_A_CI.sub("\\1\N{RATIO}\N{RATIO}", text)
+    return re.sub(r"##(\w*)\[", "##\\1\N{FULLWIDTH LEFT SQUARE BRACKET}", text)
+
+
+_COMMAND_OF_A_CI = re.compile(r"^(\s*)::", re.MULTILINE)

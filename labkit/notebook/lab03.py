@@ -4,12 +4,13 @@ import importlib.util
 import os
 import pathlib
 
-from labkit.notebook import BLUE, GREEN, ROOT, TEXT_SIZE, VERMILION, Worker
+from labkit.course import labs
+from labkit.notebook import BLUE, GREEN, TEXT_SIZE, VERMILION, Worker
 
 
 def fill_with_samples(folder: str | os.PathLike, slug: str) -> list[str]:
     """Put the lab's sample pictures into the folder; return their names."""
-    path = ROOT / "solutions" / slug / "samples.py"
+    path = next(lab for lab in labs() if lab.slug == slug).given_folder / "samples.py"
     spec = importlib.util.spec_from_file_location("samples", path)
     samples = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(samples)

@@ -1,4 +1,4 @@
-"""The work of lab 1: read a mail task, and send the mail over SMTP. Given: nothing here is to be changed."""
+"""The work of labs 1 and 5: read a mail task, and send the mail over SMTP. Given: nothing here is to be changed."""
 
 import json
 import os

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 import redis
 from images import Rejected, process, read_task
@@ -75,14 +76,17 @@ def main():
         broker.ping()
     except BROKER_GONE as error:
         sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
-    housekeeper = start_keeping_house(broker, name, stopping)
+    over = threading.Event()  # not before the last task is finished: until then we must not look dead
+    housekeeper = start_keeping_house(broker, name, over)
     while not stopping.is_set():
         try:
             work(broker, name)
         except BROKER_GONE as error:
             reconnect(broker, name, error)
+    over.set()
     housekeeper.join()  # its last beat comes before the goodbye
-    broker.delete(heartbeat(name))
+    with suppress(*BROKER_GONE):  # then the heartbeat ends by itself
+        broker.delete(heartbeat(name))
 
 
 if __name__ == "__main__":

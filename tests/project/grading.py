@@ -1,21 +1,16 @@
 """Submissions made for the tests of the graders, and the grader run on them: one process for each grading."""
 
-import json
-import os
 import runpy
 import shutil
-import signal
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.course import ROOT, Lab
+from labkit.grade.play import play
 from labkit.stubs import originals, stub_of
 
-LONGEST_SECONDS = 300  # a grading that lasts longer than this hangs
 CAUGHT = ("failed", "timed out")
 
 
@@ -68,12 +63,12 @@ class Submission:
     make: Callable[[Path], None]
     checks: tuple[str, ...] = ()
 
-    def grade(self, folder: Path) -> dict:
+    def grade(self, folder: Path, brokers: str = "embedded") -> dict:
         """Lay it out and grade it, all in `folder`; return the result record, with the checks by their id."""
         work = folder / "submission"
         work.mkdir()
         self.make(work)
-        result = grade(self.lab, work, folder / "result", self.checks)
+        result = grade(self.lab, work, folder / "result", self.checks, brokers)
         result["checks"] = {check["id"]: check for check in result["checks"]}
         return result
 
@@ -187,37 +182,11 @@ def lay_out(source: Path, folder: Path) -> None:
 # ---- grading -----------------------------------------------------------------------------------------------
 
 
-def grade(lab: Lab, submission: Path, results: Path, wanted: Iterable[str] = ()) -> dict:
-    """Run the lab's grader on a folder, as a student would, and return its result record."""
-    tests = [f"{lab.grader}::test_{check}" for check in wanted] or [str(lab.grader)]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *tests,
-        f"--submission={submission}",
-        f"--result-folder={results}",
-        "-q",
-    ]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment |= {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    grader = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        output, _ = grader.communicate(timeout=LONGEST_SECONDS)
-    except BaseException:
-        os.killpg(grader.pid, signal.SIGKILL)
-        raise
-    if not (results / "result.json").exists():
-        raise AssertionError(f"the grader left no result:\n{output[-2000:]}")
-    return json.loads((results / "result.json").read_text())
+def grade(
+    lab: Lab, submission: Path, results: Path, wanted: Iterable[str] = (), brokers: str = "embedded"
+) -> dict:
+    """Run the lab's grader on a folder, as `./lab grade` would, and return its result record."""
+    return play(lab, submission, results, checks=wanted, brokers=brokers)
 
 
 def told(result: dict, *wanted: str) -> str:

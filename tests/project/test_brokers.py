@@ -519,7 +519,9 @@ def test_a_broker_is_chosen_by_name(name, kind):
     "name", ["", "rabbitmq", "http://localhost", "redis:/localhost", "redis://localhost:port"]
 )
 def test_another_name_is_refused_in_one_line(name):
-    with pytest.raises(ValueError, match=r"^(no broker .*embedded, path.*|not a broker's URL.*)$"):
+    with pytest.raises(
+        ValueError, match=r"^(no broker .*embedded, docker, docker-redis, path.*|not a broker's URL.*)$"
+    ):
         choose(name)
 
 

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
 import pytest
 import redis
+from watching import descendants, needs_proc, processes, wait_until
 
 from labkit import course
 from labkit.brokers import EmbeddedValkey
@@ -508,34 +508,6 @@ def test_a_broker_of_somebody_else_is_used_with_care(graded, tmp_path):
 # ---- when something dies from outside, or the run is stopped ----
 
 
-def processes():
-    """Every process: its parent and its command line."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            found[int(path.name)] = parent, (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (OSError, ValueError, IndexError):
-            continue
-    return found
-
-
-def descendants(pid):
-    all_of_them, family = processes(), {pid}
-    while more := {child for child, (parent, _) in all_of_them.items() if parent in family} - family:
-        family |= more
-    return {child: all_of_them[child][1] for child in family - {pid}}
-
-
-def wait_until(condition, within):
-    deadline = time.monotonic() + within
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.02)
-    return value
-
-
 class Stage:
     """A grading in the middle, and what belongs to it."""
 
@@ -573,11 +545,6 @@ def middle(tmp_path):
         yield stage
         stage.process.kill()
         stage.process.communicate()
-
-
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="there is no /proc to find processes in"
-)
 
 
 @needs_proc

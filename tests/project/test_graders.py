@@ -2,8 +2,13 @@
 
 Every submission is graded in a process of its own. All gradings that the selected tests need are queued when
 the first of them runs, and AT_ONCE of them go on at a time; a test waits for its own.
+
+A wrong answer about time can be right by luck. One that slips through is graded once more, so that a run of 700
+gradings does not fail for one such play; the warnings at the end of the run name it, and SLIPS bounds how many
+there may be.
 """
 
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -27,7 +32,8 @@ from grading import (
 
 from labkit.course import labs
 
-AT_ONCE = 3  # a grading mostly waits: for heartbeats to run out, for what must not happen
+SLIPS = 2  # wrong submissions, of the 700 of a whole run, that only a second grading catches
+AT_ONCE = 2  # a grading keeps the cores busy, but for the ends of its waits
 LABS = [lab for lab in labs() if lab.grader.exists()]
 
 
@@ -47,9 +53,28 @@ def gradings(request, tmp_path_factory):
     wanted = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     submissions = {each["submission"].name: each["submission"] for each in wanted if "submission" in each}
     folders = {name: tmp_path_factory.mktemp("grading") for name in submissions}
+    brokers = request.config.getoption("--brokers")  # as `./lab test --brokers docker` gives it
     pool = ThreadPoolExecutor(AT_ONCE)
-    yield {name: pool.submit(one.grade, folders[name]) for name, one in submissions.items()}
+    yield {name: pool.submit(one.grade, folders[name], brokers) for name, one in submissions.items()}
     pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def slipped():
+    """The names of the wrong submissions that their check let pass at the first grading."""
+    return []
+
+
+@pytest.fixture
+def graded_again(request, submission, tmp_path, slipped):
+    """A function that grades the submission of this test a second time, and says so."""
+
+    def grade():
+        slipped.append(submission.name)
+        warnings.warn(f"{submission.name} slipped through its check, and was graded again", stacklevel=2)
+        return submission.grade(tmp_path, request.config.getoption("--brokers"))
+
+    return grade
 
 
 @pytest.fixture
@@ -147,8 +172,14 @@ def test_a_variant_passes(result, submission, expected):
     for lab in LABS
     for wrong in wrong_ones(lab)
 )
-def test_a_wrong_submission_is_caught(result, submission, expected):
+def test_a_wrong_submission_is_caught(result, submission, expected, graded_again):
+    if result["checks"][expected.check]["outcome"] == "passed":
+        result = graded_again()
     expect_caught(result, expected.check, expected.says)
+
+
+def test_hardly_any_wrong_submission_slips_through(slipped):
+    expect(len(slipped) <= SLIPS, f"These were caught at the second grading only: {', '.join(slipped)}.")
 
 
 @each_lab()

@@ -1,5 +1,7 @@
 """What a command started or made goes with it, in whatever way the command ends."""
 
+import contextlib
+import errno
 import os
 import pathlib
 import signal
@@ -131,6 +133,24 @@ process.wait()
         assert wait_until(lambda: not any(map(is_running, pids))), (
             "its children are in its group and go as well"
         )
+
+
+@pytest.mark.parametrize(("error", "tries"), [(errno.EFAULT, 2), (errno.EAGAIN, 2), (errno.EACCES, 1)])
+def test_a_kernel_short_of_memory_is_asked_again(error, tries, monkeypatch):
+    janitor, tried, started = Janitor(), [], subprocess.Popen
+
+    def short_at_first(command, **options):
+        if command[0] == "/bin/sh":
+            tried.append(command)
+            if len(tried) == 1:
+                raise OSError(error, os.strerror(error), "/bin/sh")
+        return started(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", short_at_first)
+    with contextlib.suppress(PermissionError):
+        assert janitor.start_process(["true"]).wait(10) == 0
+    janitor.close()
+    assert len(tried) == tries
 
 
 def test_the_children_of_a_watched_process_go_even_when_it_has_ended_first():

@@ -15,8 +15,9 @@ import redis
 from labkit.brokers import EmbeddedValkey
 from labkit.grader.commands import ADMINISTRATION
 from labkit.grader.history import COMMAND, REPLY, History
+from labkit.grader.lane import AFTER, BEFORE, Cut
 from labkit.grader.loop import Loop
-from labkit.grader.proxy import AFTER, BEFORE, Cut, Lane
+from labkit.grader.resp_proxy import RespLane
 from labkit.grader.tasks import Tasks
 from labkit.resp import FrameReader, encode
 
@@ -51,7 +52,7 @@ class Line:
         self.broker, self.loop = broker, loop
         self.history, self.tasks = History(), Tasks(QUEUE, "images")
         login = options.pop("login", None) or broker.add_user("alice", QUEUE)
-        self.lane = Lane(
+        self.lane = RespLane(
             "alice",
             self.history,
             self.tasks,

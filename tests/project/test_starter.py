@@ -57,6 +57,31 @@ def number_in(path):
     return int(path.read_text())
 
 
+def test_a_process_may_end_while_it_is_looked_at(start):
+    for number in range(60):
+        process = start("pass\n", wait=False, name=f"short{number}.py")
+        assert process.started.wait(WITHIN_SECONDS)
+        while not process.exited.is_set():
+            assert process.busy_seconds() >= 0 and process.starved_seconds() >= 0
+
+
+def test_a_signal_without_a_name_is_told_by_its_number(start):
+    assert "signal 40" in start("import os; os.kill(os.getpid(), 40)").ending()
+
+
+@pytest.mark.parametrize(
+    "put", ["os.symlink('secret', path)", "os.mkfifo(path)", "os.mkdir(path)"], ids=["link", "pipe", "folder"]
+)
+def test_what_a_script_puts_in_place_of_its_output_is_not_read(start, tmp_path, put):
+    (tmp_path / "secret").write_text("the solution")
+    path = "path = os.readlink('/proc/self/fd/2')"
+    process = start(
+        f"import os, sys\n{path}\nos.remove(path)\n{put.replace('secret', str(tmp_path / 'secret'))}\n"
+    )
+    assert process.status == 0
+    assert process.errors() == ""
+
+
 # ---- the same as python script.py ----
 
 ALIKE = {
@@ -77,6 +102,7 @@ ALIKE = {
     "interrupted": "raise KeyboardInterrupt",
     "killed by itself": "import os; os.kill(os.getpid(), 9)",
     "terminated": "import os; os.kill(os.getpid(), 15)",
+    "ended by a signal without a name": "import os; os.kill(os.getpid(), 40)",
     "hard exit": "import os; print('seen'); os._exit(3)",
     "threads are finished": "import threading, time\n"
     "threading.Thread(target=lambda: (time.sleep(0.1), print(x))).start()\n"
@@ -295,3 +321,28 @@ def test_a_module_that_hides_pythons_own_is_seen_only_by_a_fresh_interpreter(sta
         said[cold] = process.output()
     assert said[True] == "mine\n1 __main__\n"
     assert not re.search("mine", said[False])
+
+
+@pytest.mark.parametrize("ahead", [-3600, 3600])
+def test_the_clock_of_a_script_can_be_wrong(starter, tmp_path, ahead):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\n"
+        "from datetime import UTC, datetime\n"
+        "print(time.time(), time.time_ns() / 1e9, datetime.now(UTC).timestamp(), datetime.now().timestamp())\n"
+    )
+    before = time.time()
+    process = starter.start(script, [], "script", {"A": "1"}, tmp_path, History(), clock=ahead)
+    assert process.exited.wait(WITHIN_SECONDS)
+    told = [float(word) for word in process.output().split()]
+    assert len(told) == 4, process.errors()
+    assert all(before <= clock - ahead <= time.time() for clock in told)
+
+
+def test_a_signal_reaches_a_script_that_was_forked_just_now(starter, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import threading\nthreading.Event().wait()\n")
+    for _ in range(40):  # often enough to come before the script leads a group of its own
+        process = starter.start(script, [], "script", {"A": "1"}, tmp_path, History())
+        process.kill()
+        assert process.exited.wait(WITHIN_SECONDS)

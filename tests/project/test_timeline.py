@@ -93,7 +93,8 @@ def page_of(outcomes, **result):
     """The page of a run with these outcomes, by check id."""
     checks = [Check(name, f"Title of {name}", 2, (), print, hidden="hidden" in name) for name in outcomes]
     record = {"points": 2, "max_points": 4, "submission": "here", "broker": {"kind": "valkey", "version": "9"},
-              "seconds": 1.25, "started": "2026-01-01T00:00:00+00:00", "notes": []}  # fmt: skip
+              "seconds": 1.25, "started": "2026-01-01T00:00:00+00:00", "notes": [],
+              "checks": [{"points": 0, "max_points": 2, "hidden": check.hidden} for check in checks]}  # fmt: skip
     return timeline.page(SimpleNamespace(lab=LAB, checks=checks, outcomes=outcomes), record | result)
 
 
@@ -459,5 +460,7 @@ def test_a_hidden_check_tells_nothing():
     page = page_of(
         {"a_hidden_one": Outcome(FAILED, "a secret story", scenes=[Played(a_rescue(), "a secret")])}
     )
-    assert "a_hidden_one" in Tags(page).checks()
+    assert "hidden-1" in Tags(page).checks()
+    assert "a_hidden_one" not in page, "its name says what it looks for"
+    assert "2 of 4" not in page, "the sum of all would tell how it ended"
     assert "secret" not in page and "Title of" not in page and "alice" not in page

@@ -4,6 +4,7 @@ import pytest
 
 from labkit.grader.history import (
     BROKER_KILLED,
+    BROKER_RESTARTED,
     COMMAND,
     KILLED,
     REPLY,
@@ -90,6 +91,7 @@ def test_what_was_done_and_is_dead_or_still_queued_counts_as_done():
     play.work("alice", 1, 2)
     verdict = play.judge(where={1: ["images"]}, dead=[2])
     assert verdict.done_once == [1, 2]
+    assert verdict.done_and_dead == [2]
 
 
 def test_failed_work_is_not_done():
@@ -179,6 +181,18 @@ def test_two_kills_excuse_two_repeats():
     assert (verdict.duplicated, verdict.repeated_without_cause) == ([1], [])
 
 
+def test_a_broker_that_is_being_killed_may_still_hand_out_a_task():
+    play = Play(1)
+    play.history.add("broker", BROKER_KILLED)
+    play.take("alice", 1)
+    play.work("alice", 1)
+    play.history.add("broker", BROKER_RESTARTED)
+    play.do("alice", 1)
+    assert play.judge().repeated_without_cause == []
+    play.do("alice", 1)
+    assert play.judge().repeated_without_cause == [1]
+
+
 def test_a_killed_broker_excuses_one_repeat_of_every_task_in_hand():
     play = Play(3)
     play.take("alice", 1)
@@ -187,10 +201,29 @@ def test_a_killed_broker_excuses_one_repeat_of_every_task_in_hand():
     play.do("bob", 3)
     play.history.add("broker", BROKER_KILLED)
     play.history.add("alice", WORK_FINISHED, tasks=(1,))
+    play.history.add("broker", BROKER_RESTARTED)
     play.do("alice", 1, 2, 3)
     verdict = play.judge()
     assert (verdict.duplicated, verdict.excused, verdict.repeated_without_cause) == ([1, 3], [1], [3])
     assert verdict.recovered == [1, 2]
+
+
+def test_a_killed_rabbitmq_may_bring_back_what_was_acknowledged_and_each_copy_of_it():
+    play = Play(2)
+    play.command("alice", "basic.deliver", hands=(1,))
+    play.history.add("alice", WORK_FAILED, tasks=(1,))
+    play.command("alice", "basic.publish", names=(1,))  # to a retry queue
+    play.command("alice", "basic.ack", names=(1,))
+    for task in (1, 2):
+        play.command("alice", "basic.deliver", hands=(task,))
+        play.work("alice", task)
+        play.command("alice", "basic.ack", names=(task,))
+    play.history.add("broker", BROKER_KILLED)
+    play.history.add("broker", BROKER_RESTARTED)
+    play.work("alice", 1, 1, 2)
+    assert play.judge().repeated_without_cause == []
+    play.work("alice", 2)
+    assert play.judge().repeated_without_cause == [2]
 
 
 def test_recovered_was_hit_and_done_all_the_same():
@@ -302,6 +335,19 @@ def test_a_task_that_its_take_moved_is_in_hand_until_it_is_acknowledged():
     play.take("alice", 1)
     play.work("alice", 1)
     assert play.held_by("alice") == {1}
+
+
+def test_a_task_that_was_removed_put_back_and_taken_safely_is_in_hand_until_it_is_acknowledged():
+    play = Play(1)
+    play.command("bob", "RPOP", hands=(1,))
+    play.command("bob", "LPUSH", names=(1,))
+    play.take("bob", 1)
+    play.work("bob", 1)
+    assert play.held_by("bob") == {1}
+    play.kill("bob")
+    play.do("carol", 1)
+    verdict = play.judge()
+    assert (verdict.duplicated, verdict.excused, verdict.repeated_without_cause) == ([1], [1], [])
 
 
 def test_a_loss_without_a_fault_is_nobodys_promise():

@@ -6,14 +6,15 @@ import pytest
 
 from labkit.course import lab
 from labkit.grader import submission
+from labkit.grader.doors import reserve_port
 from labkit.grader.failure import CheckFailed
 from labkit.grader.run import Run
-from labkit.grader.web import reserve_port
 
 APP = """
 import os, time
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 
 app = FastAPI()
 
@@ -31,6 +32,21 @@ def bug():
 @app.get("/never")
 def never():
     time.sleep(60)
+
+
+@app.get("/endless")
+def endless():
+    def parts():
+        while True:
+            time.sleep(0.1)
+            yield b"more"
+
+    return StreamingResponse(parts())
+
+
+@app.get("/huge")
+def huge():
+    return StreamingResponse(iter([b"x" * 2**20] * 3))
 
 
 @app.post("/echo")
@@ -84,7 +100,7 @@ def test_a_gap_in_the_application_is_named(web):
 
 def test_an_error_in_the_application_is_told_by_its_own_lines(web):
     story = story_of(web, "GET", "/bug")
-    assert "producer.py line 16, in bug" in story and "KeyError: 'depth'" in story
+    assert "producer.py line 17, in bug" in story and "KeyError: 'depth'" in story
     assert "site-packages" not in story and "starlette" not in story
 
 
@@ -112,3 +128,10 @@ def test_a_reserved_port_is_given_to_nobody_else_but_can_be_listened_on():
         server.listen()
         with socket.create_connection(held.getsockname(), timeout=5):
             pass
+
+
+@pytest.mark.parametrize("path", ["/endless", "/huge"])
+def test_an_answer_without_end_is_not_read_to_its_end(scene, path):
+    web = scene.serve("producer.py")
+    with pytest.raises(CheckFailed, match=r"The answer to GET .* has no end"):
+        web.request("GET", path, within=1)

@@ -1,7 +1,8 @@
 """What the demonstration of one lab alone needs: one module a lab, whose ACT is a subclass of Act.
 
 A new lab gets labs/LAB/demo.toml and acts/LAB.py, and nothing else has to know of it. Its ACT adds the words that its
-script uses (do_NAME, see_NAME), says what there is to see (`view`), and may have props.
+script uses (do_NAME, see_NAME), says what there is to see (`view`), and may have props. The other modules are what
+these are made of; the *_worker ones are programs of their own, laid beside the submission's.
 """
 
 import importlib

@@ -1,37 +1,39 @@
 """Lab 1 on stage: a web application, an inbox, and workers who look again and again."""
 
-import contextlib
+import json
 import math
 
-from labkit.demo import measure, panels
-from labkit.demo.act import Act
+from labkit.demo import panels
+from labkit.demo.act import listed
 from labkit.demo.acts.inbox import Inbox
-from labkit.demo.acts.shop import Shop
+from labkit.demo.acts.web_pages import LONGEST_SAID, WebPages
 from labkit.demo.moment import DEAD, Moment
 from labkit.demo.props import Props
 from labkit.demo.script import Script
-from labkit.demo.sight import PATIENCE, SOON, Sight, judged
-from labkit.demo.view import FAINT, GONE, IN_HAND, WAITING, Panel, Words
+from labkit.demo.sight import PATIENCE, Sight, judged
+from labkit.demo.view import GONE, IN_HAND, WAITING, Panel
 from labkit.demo.watch import Watch
-from labkit.grader import story
+from labkit.grader.history import WORK_FINISHED, WORK_STARTED
 from labkit.grader.scene import Scene
-from labkit.grader.words import clean
+from labkit.grader.words import clean, names
 
-SHORTEST_COUNT = 1.0  # seconds over which looks are counted
-ATTEMPTS = 4  # to post right after a look
-EARLY = 0.3  # of a pause: what was posted by then came right after the look
+SHORTEST_WORK = 0.3  # seconds on a mail, however fast it is played: three workers must be faster than one
+REASON = 40  # characters that are told of why a mail was set aside
+RUBBISH: tuple[bytes | dict, ...] = (
+    b"mail ada@example.com please",
+    {"id": "00000000-0000-4000-8000-000000000001", "to": "nobody", "subject": "Hello", "body": "Who?"},
+)
 
 
-class Polling(Act):
+class Polling(WebPages):
     """See the module."""
-
-    AT_MOST_ONCE = True
 
     def __init__(self, scene: Scene, script: Script, watch: Watch, props: Props) -> None:
         super().__init__(scene, script, watch, props)
-        self.inbox, self.shop = Inbox(scene), Shop(scene, watch)
-        self._longest = math.inf  # seconds that a task was seen to wait
-        self._counted = (0, 0, 1.0)  # workers, their looks in vain, seconds
+        self.inbox = Inbox(scene)
+        self._released = 0.0  # when the work went on last
+        self._alone = math.nan  # seconds that one worker needed for a mail
+        self._shows_costs = False
 
     # ---- what is seen all the time ------------------------------------------------------------------------
 
@@ -39,7 +41,7 @@ class Polling(Act):
         return (
             self._workers_panel(moment),
             self._tasks_panel(moment),
-            self.inbox.panel(lines=3),
+            self._news_panel(),
             panels.wire_panel(moment, ["web", "producer", *self.workers], spare=True),
             *self.shop.panels(),
         )
@@ -53,9 +55,8 @@ class Polling(Act):
             cells = panels.worker_cells(worker, self.called, holds=holds)
             rows.append((*cells, panels.number(vain), panels.number(rate, width=9)))
         note = f"{looks} looks in vain, {rates:.0f} commands a second" if rows else ""
-        rows = rows or [(Words("nobody", FAINT),)]
         heads = ("", "", "in hand", "progress", "in vain", " a second")
-        return Panel("workers", (7, 8, 0, 11, 7, 9), tuple(rows), heads, note, lines=3)
+        return panels.workers_panel((7, 8, 0, 11, 7, 9), rows, heads, note, lines=3)
 
     def _tasks_panel(self, moment: Moment) -> Panel:
         in_memory = moment.in_memory(self.workers)
@@ -69,75 +70,68 @@ class Polling(Act):
             rows[-1] = panels.task_row("rejected", moment.rejected, GONE, "!")
         return panels.task_panel(f"tasks: {moment.total}", rows)
 
+    def _news_panel(self) -> Panel:
+        """What there is to follow besides: two pages before anybody works, later what a pause costs, or the inbox."""
+        if not self.workers:
+            return self.old_shop.panel(self.shop.answer)
+        return self.costs.panel() if self._shows_costs else self.inbox.panel(lines=3)
+
     def lay_out(self) -> None:
         self.inbox.lay_out()
 
     # ---- what is done -------------------------------------------------------------------------------------
 
-    def do_web(self) -> None:
-        """Start the web application on a port of its own."""
-        self.shop.open()
+    def do_pace(self, seconds: str) -> None:
+        super().do_pace(seconds)
+        self.scene.work.slow(self.scene.work.ALL, max(SHORTEST_WORK, float(seconds) / self.watch.speed))
 
-    def do_post(self) -> None:
-        """Send a mail over HTTP."""
+    def do_release(self) -> None:
+        self._released = self.scene.history.now()
+        super().do_release()
+
+    def do_post_to_nobody(self) -> None:
+        """Send a mail that the mail server will refuse."""
+        self.scene.work.hold()
         self.shop.post()
+        if self.shop.posted:
+            self.scene.work.fail(self.shop.posted, "no such mailbox")
+        self.scene.work.release()
 
-    def do_second_terminal(self) -> None:
-        """Send a mail from a process of its own, with the command that the room is shown."""
-        self.shop.post_from_second_terminal()
+    def do_rubbish(self) -> None:
+        """Push what is no task that can be done."""
+        self.scene.push(*RUBBISH)
 
-    def do_poll(self, seconds: str) -> None:
-        """The workers that are started from now on pause so long after a look that found nothing."""
-        self.scene.settings["POLL_SECONDS"] = seconds
-
-    def do_looks(self, *names: str) -> None:
-        """Wait until each of these workers has looked in vain."""
-        for name in names:
-            self._wait_for_a_look(name, 0)
-
-    def do_count_looks(self, seconds: str) -> None:
-        """Count what the workers ask for nothing, once they are idle."""
-        window, now = max(SHORTEST_COUNT, float(seconds) / self.watch.speed), self.scene.history.now
-        self.watch.until(lambda: not self.scene.at_work() and not self.scene.depth())
-        began = now()
-        self.watch.until(lambda: now() - began >= window)
-        ended = now()
-        living = [name for name, actor in self.workers.items() if actor.running]
-        looks = sum(began <= at < ended for name in living for at in self._looks(name))
-        self._counted = (len(living), looks, ended - began)
-
-    def do_post_after_a_look(self, name: str) -> None:
-        """Send a mail right after this worker has looked in vain; once more if we came too late for that."""
-        for _ in range(ATTEMPTS):
-            self._wait_for_a_look(name, len(self._looks(name)))
-            self.shop.post()
-            number = self.shop.posted
-            sent = measure.sent_at(self.scene.history, number)
-            looked = max((at for at in self._looks(name) if at < sent), default=sent)
-            if not number or sent - looked < EARLY * self.setting("POLL_SECONDS"):
-                return
-            done = lambda: number in self.done()  # noqa: B023, E731
-            self.watch.expect(done, f"task {number} was to be done")
+    def do_show(self, what: str) -> None:
+        """Show the costs of a pause, or the inbox."""
+        self._shows_costs = what == "costs"
 
     # ---- what must be seen --------------------------------------------------------------------------------
 
-    def see_web(self) -> Sight:
-        return Sight(f"the web application listens on port {self.shop.port}", self.shop.listens, PATIENCE)
+    def see_oldest_first(self, name: str) -> Sight:
+        """This worker, the first of all, begins with the first task."""
 
-    def see_accepted(self) -> Sight:
-        """The last post was answered while no worker ran."""
-        answer, number = self.shop.answer, self.shop.posted
-        took = f"answered {answer.status} after {answer.milliseconds:.0f} ms"
-        words = f"{took}: task {number} is queued, and no worker runs"
-        right = answer.status == 202 and number and not self.workers
-        expected = "the answer is 202, and names a task"
-        return judged(right, words, expected, clean(f"{took}: {answer.text}"), within=SOON)
+        def there() -> str:
+            begun = [n for event in self.scene.history.events(WORK_STARTED, name) for n in event.tasks]
+            if begun and begun[0] != 1:
+                self.scene.fail(f"{name} began with task {begun[0]}.", task=1)
+            return bool(begun)
 
-    def see_typed(self) -> Sight:
-        words = f"task {self.shop.posted} came from a second terminal"
-        return judged(
-            self.shop.posted, words, "a task came from a second terminal", "None came.", within=SOON
-        )
+        return Sight(f"{name} begins with task 1, the oldest", there, PATIENCE)
+
+    def see_alone(self, name: str) -> Sight:
+        """How long one worker needs for a mail."""
+        began = min((event.at for event in self.scene.history.events(WORK_STARTED, name)), default=0.0)
+        mails, seconds = self._ended_in({name}, began)
+        self._alone = seconds / mails if mails else math.nan
+        words = f"{name} alone: {mails} mails in {seconds:.1f} s, one each {self._alone:.2f} s"
+        return judged(mails, words, f"{name} sends a mail")
+
+    def see_together(self) -> Sight:
+        """Several workers need less time for a mail than one."""
+        mails, seconds = self._ended_in(set(self.workers), self._released)
+        each = seconds / mails if mails else math.inf
+        words = f"{listed(tuple(self.workers))}: {mails} mails in {seconds:.1f} s, one each {each:.2f} s"
+        return judged(each < self._alone, words, "several workers are faster than one")
 
     def see_inbox(self) -> Sight:
         """There is one mail for each task that is done, the one that it asks for."""
@@ -153,89 +147,66 @@ class Polling(Act):
 
         return Sight("each task has become one mail, the one that it asks for", there)
 
-    def see_looks(self) -> Sight:
-        """The looks that were counted are about as many as the pause allows."""
-        (workers, looks, seconds), pause = self._counted, self.setting("POLL_SECONDS")
-        words = (
-            f"{workers} idle workers looked {looks} times in {seconds:.0f} s: {looks / seconds:.0f} a second"
-        )
-        most = workers * (seconds / pause + 1)
-        return judged(most / 5 <= looks <= most, words, f"each idle worker looks every {pause:g} s")
+    def see_sent(self) -> Sight:
+        """The mail of the task that was posted last has arrived."""
+        return self._arrived(self.shop.posted)
 
-    def see_waited(self) -> Sight:
-        """The task that was posted last waited for most of a pause."""
-        number, pause = self.shop.posted, self.setting("POLL_SECONDS")
+    def see_sent_by(self, name: str) -> Sight:
+        """The mail that this worker had in hand last has arrived."""
+        return self._arrived(self.in_hand(name))
+
+    def see_set_aside(self) -> Sight:
+        """What was no task lies in the rejected list, each with a reason."""
+        rubbish = {task.number for task in self.scene.tasks if task.body in map(_body, RUBBISH)}
 
         def there() -> str:
-            took = self._took()
-            if took < pause / 2:
-                return ""
-            self._longest = took
-            return f"task {number} waited {1000 * took:.0f} ms, of a pause of {1000 * pause:.0f} ms"
+            reasons = self._reasons() if rubbish <= self.scene.dead() else []
+            return f"set aside: {'; '.join(reasons)}"[:LONGEST_SAID] if len(reasons) >= len(rubbish) else ""
 
-        return Sight(f"task {number} waits for most of a pause", there, PATIENCE / 10, self._wait_words)
+        return Sight(f"{names(rubbish)} are set aside, each with its reason", there, PATIENCE / 4, self._went)
 
-    def see_quick(self) -> Sight:
-        """The task that was posted last waited for less than the one that was seen to wait before."""
+    def see_returned(self) -> Sight:
+        """The mail that the mail server refused is set aside, with what the mail server said."""
         number = self.shop.posted
 
         def there() -> str:
-            took = self._took()
-            words = f"task {number} waited {1000 * took:.0f} ms, not {1000 * self._longest:.0f} ms"
-            return words if 0 < took < self._longest else ""
+            reasons = self._reasons() if number in self.scene.dead() else []
+            return f"task {number} is set aside: ...{reasons[-1][-REASON:]}" if reasons else ""
 
-        return Sight(f"task {number} is taken sooner", there, PATIENCE / 10, self._wait_words)
+        return Sight(f"task {number} is set aside", there, PATIENCE / 4, self._went)
 
-    def see_sent(self) -> Sight:
-        """The mail of the task that was posted last has arrived."""
-        words = f"task {self.shop.posted} is in the inbox"
+    # ---- looking things up --------------------------------------------------------------------------------
+
+    def _arrived(self, number: int) -> Sight:
+        """The mail of this task is in the inbox."""
+        words = f"task {number} is in the inbox"
 
         def there() -> str:
-            mail = self.inbox.mails().get(self.shop.posted)
+            mail = self.inbox.mails().get(number)
             return f"{words}, from {mail.sender}" if mail else ""
 
         return Sight(words, there, PATIENCE)
 
-    def see_nowhere(self) -> Sight:
-        """The task that was in hand at the kill is in no list, and in no inbox."""
+    def _reasons(self) -> list[str]:
+        """Why tasks were set aside, the last one last."""
+        entries = self.scene.contents(f"{self.scene.queue}:rejected")[::-1]
+        kept = [entry for entry in map(self.scene.json, entries) if isinstance(entry, dict)]
+        return [clean(str(entry["reason"])) for entry in kept if entry.get("reason")]
 
-        def there() -> bool:
-            return not self.keys() and self.task not in {*self.scene.dead(), *self.inbox.mails()}
+    def _went(self) -> str:
+        """What became of the rubbish."""
+        return f"Set aside: {names(self.scene.dead())}."
 
-        return Sight(f"task {self.task} is in no list, and in no inbox", there, instead=self.place)
+    def _ended_in(self, workers: set[str], since: float = 0.0) -> tuple[int, float]:
+        """How many mails these workers have sent since then, and the seconds until the last."""
+        ends = [event.at for event in self.scene.history.events(WORK_FINISHED) if event.who in workers]
+        ends = [at for at in ends if at > since]
+        return len(ends), max(ends, default=since) - since
 
-    def see_monitor(self) -> Sight:
-        def there() -> str:
-            said = self.monitor_said()
-            with contextlib.suppress(LookupError, TypeError):
-                return f"monitor.py: {said['waiting']} waiting, {said['rejected']} rejected"
-            return ""
 
-        return Sight("the monitor tells what waits and what was rejected", there)
-
-    def see_lost(self) -> Sight:
-        """The task in hand at the kill is lost, and no other: so the lab's contract says."""
-        lost = self.verdict.lost
-        words = f"lost: task {self.task}, in hand at the kill, as expected; and no other"
-        instead = f"Lost: {story.names(lost)}." if self.task or lost else "No worker was killed."
-        return judged(lost == [self.task], words, "only the task in hand at the kill is lost", instead)
-
-    # ---- looking things up --------------------------------------------------------------------------------
-
-    def _looks(self, name: str) -> list[float]:
-        return measure.looks_in_vain(self.scene.history, name)
-
-    def _wait_for_a_look(self, name: str, before: int) -> None:
-        """Wait until the worker has looked in vain more often than before."""
-        self.watch.expect(lambda: len(self._looks(name)) > before, f"{name} was to look for a task")
-
-    def _took(self) -> float:
-        """How long the task that was posted last has waited for its take, in seconds; 0 before it."""
-        took = measure.seconds_to_take(self.scene.history, self.shop.posted)
-        return 0.0 if math.isnan(took) else took
-
-    def _wait_words(self) -> str:
-        return f"It waited {1000 * self._took():.0f} ms." if self._took() else "It was not taken."
+def _body(rubbish: bytes | dict) -> bytes:
+    """As the scene pushes it."""
+    return rubbish if isinstance(rubbish, bytes) else json.dumps(rubbish).encode()
 
 
 ACT = Polling

@@ -1,126 +1,78 @@
-"""Lab 3 on stage: photographs, processing lists, heartbeats, and a task that comes back."""
+"""Lab 3 on stage: what a kill costs with BRPOP and with BLMOVE, a task that comes back, and one that is done twice."""
 
-from pathlib import Path
+import dataclasses
+from collections import Counter
 
-from labkit.course import Lab
-from labkit.demo import panels
-from labkit.demo.act import Act
-from labkit.demo.acts.photographs import Drawing, megapixels, usable
-from labkit.demo.moment import DEAD, Moment
+from labkit.demo.acts.after_the_work import AN_HOUR
+from labkit.demo.acts.side_by_side import SideBySide
 from labkit.demo.props import Props
 from labkit.demo.script import Script
 from labkit.demo.sight import PATIENCE, SOON, Sight, judged
-from labkit.demo.stage import NOTE
-from labkit.demo.view import DONE, FAINT, GONE, IN_HAND, PLAIN, STRONG, WAITING, Cell, Panel, Words
-from labkit.grader.history import WORK_FINISHED, WORK_STARTED
-
-PILLOW_SECONDS = 0.05  # that the work itself needs for a million pixels, about
-
-
-class Photographs(Props):
-    """The lab's own photographs, drawn once, or those in anyone's folder, which is only read."""
-
-    def __init__(self, lab: Lab, script: Script, photos: Path | None) -> None:
-        super().__init__(lab, script, None)
-        self.lab = lab
-        self.given = photos
-        self.names = usable(photos, script.tasks) if photos else []  # to work on; none: all of our own
-        self.drawing: Drawing | None = None
-
-    def open(self) -> None:
-        self.drawing = None if self.given else Drawing(self.lab)
-
-    def settings(self) -> dict[str, object]:
-        return {"INPUT_DIR": self.folder}
-
-    @property
-    def folder(self) -> Path:
-        """Where they are, or will be when they are drawn."""
-        return self.given or self.drawing.folder
-
-    def close(self) -> None:
-        if self.drawing:
-            self.drawing.close()
+from labkit.demo.watch import Watch
+from labkit.grader import story
+from labkit.grader.history import (
+    COMMAND,
+    KILLED,
+    RESUMED,
+    STARTED,
+    WORK_FINISHED,
+    WORK_STARTED,
+)
+from labkit.grader.scene import Scene
+from labkit.grader.words import names
 
 
-class Reliable(Act):
+class Reliable(SideBySide):
     """See the module."""
 
-    PROPS = Photographs
-    props: Photographs
+    AGAIN = "the same file again: at least once"
 
-    def panels(self, moment: Moment) -> tuple[Panel, ...]:
-        in_hand = {name: moment.in_list(f"{self._queue}:processing:{name}") for name in self.workers}
-        return (
-            self._workers_panel(moment, in_hand),
-            self._tasks_panel(moment, in_hand),
-            panels.wire_panel(moment, ["producer", *self.workers]),
-        )
-
-    def _workers_panel(self, moment: Moment, in_hand: dict[str, list[int]]) -> Panel:
-        rows = []
-        for name in self.workers:
-            worker = moment.worker(name)
-            had = in_hand[name] + moment.elsewhere  # what a dead worker had may be another's by now
-            holds = worker.state != DEAD or worker.task in had
-            beats = self._heartbeat_cell(moment, name, bold=worker.state == DEAD)
-            rows.append((*panels.worker_cells(worker, self.called, holds=holds), beats))
-        if not rows:
-            rows = [(Words("nobody", FAINT),)]
-        heads = ("", "", "in hand", "progress", "heartbeat")
-        return Panel("workers", (8, 8, 0, 14, 9), tuple(rows), heads, lines=2)
-
-    def _heartbeat_cell(self, moment: Moment, name: str, *, bold: bool) -> Cell:
-        """Seconds until the key expires; a key that never was is told from one that has expired."""
-        left = self.scene.ask("PTTL", self._key("heartbeat", name)) / 1000
-        if left >= 0:
-            return Words(f"♥ {left:.1f} s", STRONG if bold else PLAIN)
-        had_one = any(event.who == name and event.verb == "SET" for event in moment.events)
-        return Words(" EXPIRED ", GONE) if had_one else Words("-", FAINT)
-
-    def _tasks_panel(self, moment: Moment, in_hand: dict[str, list[int]]) -> Panel:
-        rows = [panels.task_row("waiting", moment.waiting(self._queue), WAITING)]
-        for name, tasks in in_hand.items():
-            dead = moment.worker(name).state == DEAD
-            rows.append(panels.task_row(f"processing:{name}", tasks, *((GONE, "✗") if dead else (IN_HAND,))))
-        rows += [("", "", "")] * (2 - len(in_hand))
-        rows.append(panels.task_row("done", moment.done, DONE, newest=True))
-        if moment.elsewhere and not moment.rejected:
-            rows.append(panels.task_row("in no list!", moment.elsewhere, GONE, "?"))
-        else:
-            rows.append(panels.task_row("rejected", moment.rejected, GONE, "!"))
-        return panels.task_panel(f"tasks: {moment.total}", rows)
+    def __init__(self, scene: Scene, script: Script, watch: Watch, props: Props) -> None:
+        super().__init__(scene, script, watch, props)
+        self._late: dict[str, int] = {}  # of each worker that was paused, the task that it had in hand
 
     # ---- what is done -------------------------------------------------------------------------------------
 
-    def do_photographs(self) -> None:
-        """Have the photographs there, and the work paced by their size."""
-        if drawing := self.props.drawing:
-            if drawing.under_way:
-                self.watch.line(NOTE, "(the photographs are being drawn, this once)")
-            drawing.wait(lambda there: self.watch.until(there, 5 * PATIENCE))
-        self.do_pace(str(self.script.seconds_each))
+    def do_kill(self, name: str = "") -> None:
+        self.killed_with.add(self.task)
+        super().do_kill(name)
 
-    def unslowed_seconds(self) -> float:
-        folder = self.props.folder
-        if self.props.drawing and self.props.drawing.under_way:
-            return 0.0
-        names = self.props.names or usable(folder, self.script.tasks)
-        return PILLOW_SECONDS * sum(megapixels(folder / name) for name in names) / len(names)
+    def do_hold_it(self) -> None:
+        """Make the work on the task that was in hand at the kill wait before it begins, whoever takes it over."""
+        self.scene.work.hold(self.task)
 
-    def do_producer(self, count: str = "", *args: str) -> None:
-        super().do_producer(count, *(["--", *self.props.names] if self.props.names else []), *args)
+    def do_hold_after_its_work(self, name: str) -> None:
+        """Start a worker that is held when it has done a task: its client waits for the broker's answer meanwhile."""
+        self.workers.pop(name, None)
+        self.hold_after_the_work(name, BLOCK_SECONDS=AN_HOUR)
 
-    def do_heartbeat(self, name: str) -> None:
-        """Wait for a heartbeat: after a kill right behind it, the room sees the whole of it run out."""
-        full = 950 * self._heartbeat  # of 1000 ms a second
-        fresh = lambda: self.scene.ask("PTTL", self._key("heartbeat", name)) > full  # noqa: E731
-        self.watch.until(fresh, self._heartbeat)
+    def do_pause(self, name: str) -> None:
+        """SIGSTOP."""
+        self._late[name] = self.task
+        self.first_picture = None
+        self.workers[name].pause()
 
-    # ---- what must be seen --------------------------------------------------------------------------------
+    def do_resume(self, name: str) -> None:
+        """SIGCONT; what was made meanwhile is remembered."""
+        self.first_picture = self.picture(self.task)
+        self.workers[name].resume()
+
+    def do_count(self) -> str:
+        """Wait until all is done, and judge: BRPOP may lose a task, and who was paused may do one once more."""
+        for name in self._late:
+            if self.workers[name].running:
+                self.workers[name].resume()
+        told = super().do_count()
+        verdict = self.verdict
+        again = set(verdict.repeated_without_cause) - set(self._late.values())
+        self.verdict = dataclasses.replace(verdict, excused=sorted({*verdict.excused, *self._late.values()}))
+        amiss = verdict.waiting or verdict.unexpected or verdict.done_and_dead or again
+        return told if amiss or set(verdict.lost) - {self.popped} else ""
+
+    # ---- a dead worker's task -----------------------------------------------------------------------------
 
     def see_in_list(self, name: str) -> Sight:
-        key = f"{self._queue}:processing:{name}"
+        key = f"{self.queue}:processing:{name}"
         words = f"task {self.task} lies in {key}"
         return Sight(words, lambda: self.keys() == [key], instead=self.place)
 
@@ -130,7 +82,7 @@ class Reliable(Act):
             try:
                 hands, alive, count = said["processing"], said["alive"], said["waiting"]
                 held = ", ".join(f"{who} {number}" for who, number in hands.items())
-                words = f"monitor.py: {count} wait; in hand: {held}; alive: {', '.join(alive)}"
+                words = f"monitor.py: {count} wait; in hand: {held}; alive: {', '.join(alive) or 'nobody'}"
                 return words if hands[name] == 1 else ""
             except (AttributeError, LookupError, TypeError):
                 return ""
@@ -139,8 +91,8 @@ class Reliable(Act):
 
     def see_silent(self, name: str) -> Sight:
         return Sight(
-            f"{self._queue}:heartbeat:{name} has expired: {name} counts as dead",
-            lambda: self.scene.ask("EXISTS", self._key("heartbeat", name)) == 0,
+            f"{self.queue}:heartbeat:{name} has expired: {name} counts as dead",
+            lambda: self.scene.ask("EXISTS", self.key("heartbeat", name)) == 0,
             2 * self._heartbeat + SOON,
         )
 
@@ -149,12 +101,12 @@ class Reliable(Act):
 
         def there() -> str:
             keys = self.keys()
-            if keys == [self._queue]:
+            if keys == [self.queue]:
                 return f"task {self.task} is back in the queue"
-            gone_on = self.task in self.done() or (keys and f"{self._queue}:processing:{name}" not in keys)
+            gone_on = self.task in self.done() or (keys and f"{self.queue}:processing:{name}" not in keys)
             return f"task {self.task} went back to the queue" if gone_on else ""
 
-        return Sight(f"task {self.task} is back in the queue", there, 4 * self._heartbeat + SOON, self.place)
+        return Sight(f"task {self.task} is back in the queue", there, PATIENCE / 2, self.place)
 
     def see_taken_over(self, name: str) -> Sight:
         def there() -> str:
@@ -166,28 +118,112 @@ class Reliable(Act):
 
         return Sight(f"another worker takes task {self.task}", there, PATIENCE)
 
+    def see_found_again(self, name: str) -> Sight:
+        """Started once more under its name, the worker is at work on what its earlier life has left."""
+
+        def there() -> str:
+            killed = self.scene.history.events(KILLED, name)[-1].at
+            started = [event.at for event in self.scene.history.events(STARTED, name) if event.at > killed]
+            works = [e.at for e in self.scene.history.events(WORK_STARTED, name) if self.task in e.tasks]
+            if not started or works[-1:] < started:
+                return ""
+            after = f"{1000 * (works[-1] - started[-1]):.0f} ms after his start"
+            return f"{after} {name} is at work on task {self.task} again"
+
+        return Sight(f"{name} is at work on task {self.task} again", there, PATIENCE, self.place)
+
+    def see_lists_empty(self) -> Sight:
+        """Every task of the lab's queue is done, and nobody holds any."""
+
+        def there() -> str:
+            own = self.worlds.own()
+            right = own <= self.done() | self.scene.dead() and not self.scene.where()
+            return f"all {len(own)} tasks of {self.queue} are done, and every list is empty" if right else ""
+
+        return Sight(f"every task of {self.queue} is done, and every list is empty", there, PATIENCE)
+
+    # ---- a worker that is not dead ------------------------------------------------------------------------
+
+    def see_paused(self, name: str) -> Sight:
+        key, process = f"{self.queue}:processing:{name}", self.workers[name].process
+        words = f"{name}, process {process.pid}, stands still; task {self.task} lies in {key}"
+        return Sight(words, lambda: process.running and self.keys() == [key], instead=self.place)
+
+    def see_alive(self, name: str) -> Sight:
+        process = self.workers[name].process
+        return Sight(f"and yet process {process.pid} is there", lambda: process.running)
+
+    def see_done_by(self, name: str) -> Sight:
+        def there() -> bool:
+            return name in self._done_by(self.task) and not self.keys()
+
+        return Sight(f"{name} has done task {self.task}; no list holds it", there, PATIENCE, self.place)
+
+    def see_late(self, name: str) -> Sight:
+        """The worker that was paused has finished its task, which another has done: it comes to nothing."""
+        resumed = [event.at for event in self.scene.history.events(RESUMED, name)]
+
+        def there() -> str:
+            finished = [e.at for e in self.scene.history.events(WORK_FINISHED, name) if self.task in e.tasks]
+            if not finished or finished[-1] < resumed[-1]:
+                return ""
+            waits = [e.at for e in self.scene.history.events(COMMAND, name) if e.blocking]
+            keys = self.keys()  # before its makers: what comes back is done a third time
+            makers = self._done_by(self.task)
+            if len(makers) > 2:
+                self.scene.fail(f"Task {self.task} was done by {', then '.join(makers)}.", task=self.task)
+            if keys or not waits or waits[-1] < finished[-1]:
+                return ""
+            return f"{name} finishes task {self.task} after all; no list holds it, none is changed"
+
+        return Sight(
+            f"{name} finishes task {self.task}, and nothing comes of it", there, PATIENCE, self.place
+        )
+
+    # ---- the end ------------------------------------------------------------------------------------------
+
+    def see_one_lost(self) -> Sight:
+        """Nothing was lost but what the one with BRPOP had in hand."""
+        own, lost = len(self.worlds.own()), self.verdict.lost
+        words = f"{self.queue}: none of {own} tasks is lost; {self.worlds.popped}: one of {len(self.worlds.twins)}"
+        instead = (
+            f"Lost: {names(lost)}." if lost else f"{self.verdict.sent} tasks were sent, and none is lost."
+        )
+        expected = "BRPOP has lost the task in hand at the kill, and BLMOVE none"
+        right = self.popped and lost == [self.popped]
+        return judged(right, f"{words}, task {self.popped}", expected, instead)
+
+    def see_twice(self) -> Sight:
+        """Done twice is what was done and not yet acknowledged at a kill or a pause, and no more often."""
+        done = Counter(n for event in self.scene.history.events(WORK_FINISHED) for n in event.tasks)
+        twice = sorted({*self._late.values(), *([self._after.task] if self._after else [])})
+        right = twice and {number: done[number] for number in done if done[number] > 1} == dict.fromkeys(
+            twice, 2
+        )
+        words = f"{names(twice)} were done twice, and no other"
+        instead = f"Done more than once: {story.names(self.verdict.duplicated)}."
+        return judged(right, words, "only what was done and not acknowledged is done twice", instead)
+
     def see_recovered(self) -> Sight:
-        done = [e.who for e in self.scene.history.events(WORK_FINISHED) if self.task in e.tasks]
-        words = f"task {self.task}, in hand at the kill, was {f'done by {done[-1]}' if done else 'set aside'}"
-        right = self.task in [
-            *self.verdict.recovered,
-            *self.verdict.dead,
-        ]  # dead: a photograph that can not be read
-        return judged(right, words, "the task in hand at the kill was recovered", "It was not.")
+        hit = sorted(self.killed_with)
+        words = f"{names(hit)}, in hand at a kill, were done all the same"
+        # dead: a photograph that can not be read
+        right = hit and set(hit) <= {*self.verdict.recovered, *self.verdict.dead}
+        return judged(right, words, "the tasks in hand at a kill were recovered", "They were not.")
 
     # ---- looking things up --------------------------------------------------------------------------------
+
+    def _complete(self) -> bool:
+        sent = {task.number for task in self.scene.tasks} - {self.popped}
+        return sent <= self.done() | self.scene.dead() and not self.scene.holdings.holds_any()
+
+    def _done_by(self, task: int) -> list[str]:
+        """Who has done the task, in order."""
+        return [event.who for event in self.scene.history.events(WORK_FINISHED) if task in event.tasks]
 
     @property
     def _heartbeat(self) -> float:
         return self.setting("HEARTBEAT_SECONDS")
-
-    @property
-    def _queue(self) -> str:
-        """The queue as the lab calls it; `_key` and the scene use its name at the broker."""
-        return self.scene.run.lab.queue
-
-    def _key(self, kind: str, name: str) -> str:
-        return f"{self.scene.queue}:{kind}:{name}"
 
 
 ACT = Reliable

@@ -75,7 +75,7 @@ class Drawing:
         lab.state.mkdir(parents=True, exist_ok=True)
         janitor().watch_folder(self._draft)
         self._process = janitor().start_process(
-            [sys.executable, "-I", "-c", DRAW, str(lab.solution), str(self._draft)],
+            [sys.executable, "-I", "-c", DRAW, str(lab.given_folder), str(self._draft)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -4,9 +4,15 @@ import io
 import struct
 import uuid
 import zlib
+from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.course import lab
+from labkit.grader.files import is_filled
+
+if TYPE_CHECKING:
+    from labkit.grader.scene import Scene
 
 PHOTOS = ["dawn.jpg", "harbor.jpg", "meadow.png"]
 OPERATIONS = ["thumbnail", "resize", "grayscale", "rotate", "watermark"]
@@ -70,11 +76,45 @@ def expected_image(inputs: Path, task: dict) -> bytes:
     """The pixels that the course's own images.py makes of the task, as the bytes of a file of the same kind."""
     from PIL import Image, ImageOps
 
-    module: dict = {"__name__": "images", "__file__": str(lab(3).solution / "images.py")}
-    exec((lab(3).solution / "images.py").read_text(), module)  # the course's own file, not the submission's
+    module: dict = {"__name__": "images", "__file__": str(lab(3).given_folder / "images.py")}
+    exec(
+        (lab(3).given_folder / "images.py").read_text(), module
+    )  # the course's own file, not the submission's
     with Image.open(inputs / task["image"]) as image:
         image.load()
         result = module["operate"](ImageOps.exif_transpose(image), task["operation"])
     saved = io.BytesIO()
     result.convert("RGB").save(saved, "PNG" if task["image"].endswith("png") else "JPEG")
     return saved.getvalue()
+
+
+def left_by(outputs: Path, task_id: str) -> bool:
+    """Whether there is a picture of this task."""
+    return any(is_filled(outputs / f"{task_id}.{form}") for form in ("jpg", "png"))
+
+
+def expect_right_pictures(scene: "Scene") -> None:
+    """Each operation on each photograph leaves one file, with the picture in it that the course's own work makes."""
+    wanted = [
+        {"id": str(uuid.uuid4()), "image": image, "operation": operation}
+        for image, operation in product(PHOTOS, OPERATIONS)
+    ]
+    scene.push(*wanted)
+    scene.start("worker.py", "alice")
+    scene.wait_done()
+    files = list(scene.outputs.iterdir())
+    written = {path.stem: path for path in files if is_filled(path)}
+    scene.expect(
+        len(files) == len(wanted),
+        f"{len(wanted)} pictures were asked for; {len(files)} files are in the output folder.",
+        question="What else does your worker write there?",
+        task=None,
+    )
+    for number, task in enumerate(wanted, start=1):
+        picture = written.get(task["id"])
+        scene.expect(
+            picture and picture.read_bytes() == expected_image(scene.run.inputs, task),
+            f"{task['operation']} of {task['image']} is not the picture it should be.",
+            question="Was the work given the task just as it was in the queue?",
+            task=number,
+        )

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 import redis.asyncio as redis
 from images import Rejected, process, read_task
@@ -76,7 +77,8 @@ async def main():
             await asyncio.sleep(RECONNECT_SECONDS)
     housekeeper.cancel()
     await asyncio.gather(housekeeper, return_exceptions=True)
-    await broker.delete(heartbeat(name))
+    with suppress(*BROKER_GONE):  # then the heartbeat ends by itself
+        await broker.delete(heartbeat(name))
     await broker.aclose()
 
 

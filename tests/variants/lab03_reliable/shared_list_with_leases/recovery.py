@@ -68,8 +68,8 @@ def beat(broker, name):
     run(broker, RENEW, name, LEASE_MS)
 
 
-def keep_house(broker, name, stopping):
-    while not stopping.wait(HEARTBEAT_SECONDS / 3):
+def keep_house(broker, name, over):
+    while not over.wait(HEARTBEAT_SECONDS / 3):
         try:
             beat(broker, name)
             run(broker, PUT_BACK, name, "others")
@@ -77,7 +77,7 @@ def keep_house(broker, name, stopping):
             pass
 
 
-def start_keeping_house(broker, name, stopping):
-    thread = threading.Thread(target=keep_house, args=(broker, name, stopping), daemon=True)
+def start_keeping_house(broker, name, over):
+    thread = threading.Thread(target=keep_house, args=(broker, name, over), daemon=True)
     thread.start()
     return thread

@@ -43,9 +43,9 @@ def recover(broker, me):
             broker.eval(put_back_if_dead, 3, heartbeat(name), key, QUEUE)
 
 
-def keep_house(broker, name, stopping):
-    """Beat and recover, three times in HEARTBEAT_SECONDS, until `stopping` is set."""
-    while not stopping.wait(HEARTBEAT_SECONDS / 3):
+def keep_house(broker, name, over):
+    """Beat and recover, three times in HEARTBEAT_SECONDS, until `over` is set."""
+    while not over.wait(HEARTBEAT_SECONDS / 3):
         try:
             beat(broker, name)
             recover(broker, name)
@@ -53,8 +53,8 @@ def keep_house(broker, name, stopping):
             pass  # the worker's own loop meets the same error, says so and reconnects
 
 
-def start_keeping_house(broker, name, stopping):
+def start_keeping_house(broker, name, over):
     """Run keep_house in a thread: a worker deep in long work must not look dead."""
-    thread = threading.Thread(target=keep_house, args=(broker, name, stopping), daemon=True)
+    thread = threading.Thread(target=keep_house, args=(broker, name, over), daemon=True)
     thread.start()
     return thread

@@ -1,61 +1,24 @@
-"""A proxy between one process and the broker that sees each command whole, and can hold, cut or kill at any of them.
+"""A lane that speaks RESP, the protocol of Valkey and Redis.
 
-Each process of a scene gets a lane: a loopback port of its own, so that a command's sender is known without asking.
 On a connection one command is passed on only when the one before has been answered. A pipeline that is not a
 transaction can therefore be cut between any two of its commands, and all that came before the cut has taken effect.
 """
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
 
 from labkit.grader import commands
-from labkit.grader.history import COMMAND, REPLY, History
+from labkit.grader.history import History
+from labkit.grader.lane import AFTER, BEFORE, SHOWN_CHARACTERS, Command, Lane, Names
 from labkit.resp import Frame, FrameReader, ProtocolError, ReplyError, encode
 
-BEFORE, AFTER = "before", "after"
-SHOWN_CHARACTERS = 100  # of one argument, in the history
 TOO_LATE_SECONDS = 0.1
 MOST_WAITING = 1000  # commands of one connection that are read ahead of the broker
 
 
-class Names(Protocol):
-    """Finds the tasks that a command or a reply names; the scene's Tasks does."""
-
-    def numbers_in(self, value: object) -> tuple[int, ...]: ...
-    def shown(self, argument: bytes) -> str: ...
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command on its way. `nth` counts the commands of this verb that the lane has seen, from 1."""
-
-    verb: str
-    args: tuple[bytes, ...]
-    number: int
-    nth: int
-    tasks: tuple[int, ...]
-
-    @property
-    def blocking(self) -> bool:
-        if self.verb in ("XREAD", "XREADGROUP"):
-            return any(arg.upper() == b"BLOCK" for arg in self.args)
-        return self.verb in commands.BLOCKING
-
-
-class Cut(Exception):
-    """Raised by a gate: nothing more passes on this connection, in either direction."""
-
-
-# Called with (lane, command, BEFORE or AFTER) for each command; the command waits until it returns.
-Gate = Callable[["Lane", Command, str], Awaitable[None]]
-
-
-class Lane:
-    """The way of one process to the broker: its port, the gates on it, and the record of what passed."""
+class RespLane(Lane):
+    """login: name and password with which the lane logs in itself; refused: verbs that it does not pass on."""
 
     def __init__(
         self,
@@ -66,90 +29,37 @@ class Lane:
         login: tuple[str, str] | None = None,
         refused: frozenset[str] = frozenset(),
     ) -> None:
-        self.who, self.history, self.names = who, history, names
-        self.broker, self.login, self.refused = broker, login, refused
-        self.gates: list[Gate] = []
-        self.dead = False
-        self.port = 0
-        self.in_flight: dict[int, Command] = {}
-        self.connections = 0  # how often the process has connected
-        self._count = 0
-        self._verbs: Counter[str] = Counter()
-        self._server: asyncio.Server | None = None
-        self._connections: set[_Conversation] = set()
+        super().__init__(who, history, names, broker)
+        self.login, self.refused = login, refused
 
-    async def open(self) -> "Lane":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
+    def conversation(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> "_Conversation":
+        return _Conversation(self, reader, writer)
 
-    async def close(self) -> None:
-        self.cut()
-        if self._server:
-            self._server.close()
-
-    def cut(self) -> None:
-        """Pass nothing on any more and drop every connection, as when the process died."""
-        self.dead = True
-        for connection in list(self._connections):
-            connection.drop()
-
-    def record(self, args: list[bytes]) -> Command:
+    def record(self, args: list[bytes], link: int = 0) -> Command:
         verb = args[0][:SHOWN_CHARACTERS].decode("ascii", "replace").upper()
-        number = -1
-        if verb not in commands.CONNECTION:
-            self._count += 1
-            self._verbs[verb] += 1
-            number = self._count
         tasks = self.names.numbers_in(args)
-        command = Command(verb, tuple(args[1:]), number, self._verbs[verb], tasks)
-        if number > 0:
-            self.in_flight[number] = command
-            self._note(COMMAND, command, tasks)
-        return command
+        if verb in commands.CONNECTION:
+            return Command(verb, tuple(args[1:]), -1, 0, tasks, link)
+        return self.note(verb, tuple(args[1:]), tasks, link)
 
     def record_reply(self, command: Command, value: object) -> None:
         if command.number > 0:
-            self.in_flight.pop(command.number, None)
             empty = value is None or value == [] or isinstance(value, ReplyError)
             detail = str(value) if isinstance(value, ReplyError) else "QUEUED" if value == b"QUEUED" else ""
-            self._note(REPLY, command, self.names.numbers_in(value), detail=detail, empty=empty)
-
-    def _note(self, what: str, command: Command, tasks: tuple[int, ...], **more: object) -> None:
-        shown = tuple(self.names.shown(arg)[:SHOWN_CHARACTERS] for arg in command.args[:12])
-        self.history.add(
-            self.who, what, verb=command.verb, args=shown, tasks=tasks, number=command.number,
-            blocking=command.blocking, **more,
-        )  # fmt: skip
+            self.note_reply(command, self.names.numbers_in(value), detail=detail, empty=empty)
 
     def refuses(self, command: Command) -> bool:
         """Whether this lane does not pass the command on; `refused` has verbs, and some with a subcommand."""
         second = command.args[0][:SHOWN_CHARACTERS].decode("ascii", "replace").upper() if command.args else ""
         return not self.refused.isdisjoint((command.verb, f"{command.verb} {second}"))
 
-    async def pass_gates(self, command: Command, when: str) -> None:
-        if command.number > 0:
-            for gate in list(self.gates):
-                await gate(self, command, when)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        if self.dead:
-            writer.transport.abort()
-            return
-        conversation = _Conversation(self, reader, writer)
-        self._connections.add(conversation)
-        try:
-            await conversation.run()
-        finally:
-            self._connections.discard(conversation)
-
 
 class _Conversation:
     """One client connection and its counterpart at the broker."""
 
-    def __init__(self, lane: Lane, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, lane: RespLane, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.lane, self.client_reader, self.client = lane, reader, writer
+        self.link = lane.connections
         self.server: asyncio.StreamWriter | None = None
         self.replies: asyncio.Queue[Frame] = asyncio.Queue()
         self.commands: asyncio.Queue[Frame | None] = asyncio.Queue(MOST_WAITING)
@@ -229,7 +139,7 @@ class _Conversation:
             if not isinstance(args, list) or not all(isinstance(arg, bytes) for arg in args):
                 await self._answer(b"-ERR Protocol error: a command is an array of strings\r\n")
                 return
-            command = self.lane.record(args)
+            command = self.lane.record(args, self.link)
             self.numbers.add(command.number)
             await self.lane.pass_gates(command, BEFORE)
             if self.lane.dead:
