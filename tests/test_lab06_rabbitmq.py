@@ -358,7 +358,7 @@ def test_a_worker_stops_when_asked(stage):
     def idle():
         scene = stage.scene("stopped while it waits")
         alice = scene.start("worker.py", "alice")
-        scene.wait_until(alice.has_looked, "the worker was to consume")
+        scene.wait_until(alice.has_waited_for(0.3), "the worker was to consume, and to wait for a task")
         alice.terminate()
         expect_good_end(scene, alice)
 
