@@ -24,6 +24,7 @@ from labkit.grader.expectations import (
     expect_words_without_a_broker,
     kill,
     kill_broker,
+    scenes_of_long_work,
     shown,
     terminate,
 )
@@ -219,6 +220,9 @@ def test_sorted_two_producers_keep_the_order(stage):
 def test_sorted_many_tasks_do_not_overtake(scene):
     """Sorted: the levels stay apart after many tasks"""
     low, *_ = by_producer(scene, "sorted", "low", 110)
+    more = scene.ask("TYPE", f"{scene.queue}:number") == "string"
+    if more:
+        scene.ask("INCRBY", f"{scene.queue}:number", 20_000)  # as if so many had come, and been done
     (normal,) = by_producer(scene, "sorted", "normal")
     (high,) = by_producer(scene, "sorted", "high")
     scene.work.hold(low.number)
@@ -227,8 +231,9 @@ def test_sorted_many_tasks_do_not_overtake(scene):
     order = scene.done_order()
     scene.expect(
         order == [high.number, normal.number, low.number],
-        f"110 low tasks were queued, then task {normal.number}, which is normal, then task {high.number}, which is "
-        f"high. Begun until the first low one was in hand: {order}.",
+        f"110 low tasks were queued, then{', when 20,000 more had come and were done,' if more else ''} task "
+        f"{normal.number}, which is normal, then task {high.number}, which is high. Begun until the first low one "
+        f"was in hand: {order}.",
         question="How far apart are the scores of two levels, and how far does the number of a task go?",
         task=high.number,
     )
@@ -492,69 +497,116 @@ def test_reliable_a_killed_broker_loses_nothing(stage):
 
 
 @pytest.mark.check(points=1, after="reliable_the_urgent_go_first", todo=8)
-def test_reliable_tasks_of_a_dead_worker_come_back(scene):
-    """Reliable: the task of a dead worker comes back to its own level"""
-    scene.settings = QUICK
-    scene.work.hold()
-    (reset,) = by_producer(scene, "reliable", "high")
-    alice = scene.start("worker.py", "alice", "--policy", "reliable")
-    scene.wait_started(reset)
-    by_producer(scene, "reliable", "normal", 3)
-    alice.kill()
-    scene.start("worker.py", "bob", "--policy", "reliable")
-    scene.wait_until(
-        lambda: scene.where().get(1) == [f"{scene.run.lab.queue}:high"] or 1 in scene.done_order()[1:],
-        "alice was killed with task 1 in her hands, and it was to come back to the list of its level",
-        question="Whoever recovers looks for alice's own list. Under which key, and for what in it?",
-        task=1,
-    )
-    scene.work.release()
-    scene.wait_done()
-    by_bob = scene.done_order()[1:]
-    scene.expect(
-        by_bob in ([2, 1, 3, 4], [1, 2, 3, 4]),
-        f"Task 1, which is high, came back when bob had begun with task 2 at most; he did them in the order {by_bob}.",
-        question="Which list does a task belong to that comes back?",
-        task=1,
-    )
+def test_reliable_tasks_of_a_dead_worker_come_back(stage):
+    """Reliable: a dead worker's task comes back to its level, and is no longer its own"""
+
+    def dead():
+        scene = stage.scene("alice is killed")
+        scene.settings = QUICK
+        scene.work.hold()
+        (reset,) = by_producer(scene, "reliable", "high")
+        alice = scene.start("worker.py", "alice", "--policy", "reliable")
+        scene.wait_started(reset)
+        by_producer(scene, "reliable", "normal", 3)
+        alice.kill()
+        scene.start("worker.py", "bob", "--policy", "reliable")
+        scene.wait_until(
+            lambda: scene.where().get(1) == [f"{scene.run.lab.queue}:high"] or 1 in scene.done_order()[1:],
+            "alice was killed with task 1 in her hands, and it was to come back to the list of its level",
+            question="Whoever recovers looks for alice's own list. Under which key, and for what in it?",
+            task=1,
+        )
+        scene.work.release()
+        scene.wait_done()
+        by_bob = scene.done_order()[1:]
+        scene.expect(
+            by_bob in ([2, 1, 3, 4], [1, 2, 3, 4]),
+            "Task 1, which is high, came back when bob had begun with task 2 at most; he did them in the order "
+            f"{by_bob}.",
+            question="Which list does a task belong to that comes back?",
+            task=1,
+        )
+
+    def frozen():
+        scene = stage.scene("alice is frozen until bob has buried her task")
+        scene.settings = QUICK
+        scene.work.hold()
+        (mail,) = by_producer(scene, "reliable", "low")
+        scene.work.fail(mail.number, "no such mailbox")
+        alice = scene.start("worker.py", "alice", "--policy", "reliable")
+        scene.wait_started(mail)
+        alice.pause()
+        scene.start("worker.py", "bob", "--policy", "reliable")
+        scene.wait_until(
+            lambda: "bob" in scene.at_work(),
+            "alice is frozen, her heartbeat has ended, and bob was to get task 1",
+            question="Whoever recovers looks for alice's own list. Under which key, and for what in it?",
+            task=1,
+        )
+        scene.work.release()
+        scene.wait_until(lambda: mail.number in scene.holdings.dead(), "bob was to bury task 1", task=1)
+        alice.resume()
+        scene.wait_until(alice.waits_for_a_task, "alice was to go on, and to wait for her next task")
+        expect_one_dead_letter(
+            scene,
+            "The mail server refuses task 1. bob buried it, then alice came back, who had been frozen with it",
+            "How does a worker know whether a task is still its own, and in which step does it look?",
+        )
+
+    stage.play_each([dead, frozen], lambda play: play())
 
 
 @pytest.mark.check(points=1, after="reliable_the_urgent_go_first", todo=8)
 def test_reliable_a_worker_stops_when_asked(stage):
     """Reliable: SIGTERM: the mail in hand is sent, nothing is left behind"""
-    idle = stage.scene("stopped while it waits")
-    idle.settings = QUICK
-    alice = idle.start("worker.py", "alice", "--policy", "reliable")
-    idle.wait_until(alice.waits_for_a_task, "the worker was to wait in a blocking command")
 
-    busy = stage.scene("stopped in the middle of a task")
-    busy.settings = QUICK
-    busy.work.hold()
-    by_producer(busy, "reliable", "low", 3)
-    bob = busy.start("worker.py", "bob", "--policy", "reliable")
-    busy.wait_until(busy.at_work, "the worker was to begin")
+    def idle():
+        scene = stage.scene("stopped while it waits")
+        scene.settings = QUICK
+        alice = scene.start("worker.py", "alice", "--policy", "reliable")
+        scene.wait_until(alice.waits_for_a_task, "the worker was to wait in a blocking command")
+        expect_nothing_is_left(scene, alice)
 
-    for scene, worker in ((busy, bob), (idle, alice)):
-        worker.terminate()
-        scene.work.release()
-        expect_a_good_stop(scene, worker)
-        left = [key for key in scene.keys() if worker.name in key]  # noqa: SIM118 (not a dict)
+    def busy():
+        scene = stage.scene("stopped in the middle of a task")
+        scene.settings = QUICK
+        scene.work.hold()
+        by_producer(scene, "reliable", "low", 3)
+        bob = scene.start("worker.py", "bob", "--policy", "reliable")
+        scene.wait_until(scene.at_work, "the worker was to begin")
+        expect_nothing_is_left(scene, bob)
+        waiting = scene.verdict().waiting
         scene.expect(
-            not left,
-            f"{worker.name} was asked to stop with SIGTERM, and left {scene.called(left)} behind.",
-            question="What is still to be done between the signal and the end?",
+            waiting == [2, 3],
+            f"Task 1 was in hand when SIGTERM came, 2 and 3 were waiting. Now these wait: {waiting}.",
+            question="When does the loop look whether it should stop?",
+            task=1,
         )
-    waiting = busy.verdict().waiting
-    busy.expect(
-        waiting == [2, 3],
-        f"Task 1 was in hand when SIGTERM came, 2 and 3 were waiting. Now these wait: {waiting}.",
-        question="When does the loop look whether it should stop?",
-        task=1,
-    )
 
-    alone = stage.scene("stopped when the broker is gone")
-    alone.settings = QUICK
-    expect_a_stop_without_a_broker(alone, alone.start("worker.py", "dave", "--policy", "reliable"))
+    def alone():
+        scene = stage.scene("stopped when the broker is gone")
+        scene.settings = QUICK
+        expect_a_stop_without_a_broker(scene, scene.start("worker.py", "dave", "--policy", "reliable"))
+
+    def queue(scene, count):
+        return by_producer(scene, "reliable", "low", count)
+
+    settings = QUICK | {"POLICY": "reliable", "HEARTBEAT_SECONDS": 1.2}
+    long_work = scenes_of_long_work(stage, settings, "HEARTBEAT_SECONDS heartbeat", queue)
+    stage.play_each([idle, busy, alone, *long_work], lambda play: play())
+
+
+def expect_nothing_is_left(scene, worker):
+    """After SIGTERM the worker ends well, and there is no key of its own any more."""
+    worker.terminate()
+    scene.work.release()
+    expect_a_good_stop(scene, worker)
+    left = [key for key in scene.keys() if worker.name in key]  # noqa: SIM118 (not a dict)
+    scene.expect(
+        not left,
+        f"{worker.name} was asked to stop with SIGTERM, and left {scene.called(left)} behind.",
+        question="What is still to be done between the signal and the end?",
+    )
 
 
 @pytest.mark.check(points=1, after="reliable_the_urgent_go_first", todo=10)
@@ -752,12 +804,14 @@ def expect_oldest_first_in_each_level(scene, order):
         )
 
 
-def expect_one_dead_letter(scene):
+def expect_one_dead_letter(
+    scene, why="Task 1 is rubbish", question="What makes leaving one list and entering the other one step?"
+):
     count = len(scene.contents(f"{scene.queue}:dead"))
     scene.expect(
         count == 1,
-        f"Task 1 is rubbish; it is among the dead letters {counted(count, 'time')}.",
-        question="What makes leaving one list and entering the other one step?",
+        f"{why}; it is among the dead letters {counted(count, 'time')}.",
+        question=question,
         task=1,
     )
 

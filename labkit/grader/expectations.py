@@ -222,13 +222,16 @@ def expect_nothing_lost_by_a_killed_helper(
     stage.at_every_point("bob", begin, go_on, kill, calm=calm)
 
 
-def expect_long_work_is_left_alone(
-    stage: Stage, settings: dict[str, object], alive: str, *more: Callable[[], None]
-) -> None:
-    """Work that lasts for more than twice a second and a fifth is not given to another, also after SIGTERM.
+def scenes_of_long_work(
+    stage: Stage,
+    settings: dict[str, object],
+    alive: str,
+    push: Callable[[Scene, int], list[Task]] = Scene.push,
+) -> list[Callable[[], None]]:
+    """Scenes to be played: work that lasts for more than twice 1.2 s is not given to another, also after SIGTERM.
 
     settings must make a worker that is silent for 1.2 s look dead; the lab's own name for that is `alive`, with the
-    word for the key that says so: "HEARTBEAT_SECONDS heartbeat". more: further scenes to be played beside these.
+    word for the key that says so: "HEARTBEAT_SECONDS heartbeat". push(scene, 1) puts a task in.
     """
     limit, key = alive.split()
 
@@ -236,7 +239,7 @@ def expect_long_work_is_left_alone(
         scene = stage.scene("alice is asked to stop meanwhile" if stopped else "")
         scene.settings = settings
         scene.work.hold(1)
-        first, *_ = scene.push(1)
+        first, *_ = push(scene, 1)
         alice = scene.start("worker.py", "alice")
         scene.wait_started(first)
         scene.mind(alice, starving=0.4)  # so long without a processor, and she rightly looks dead
@@ -258,8 +261,7 @@ def expect_long_work_is_left_alone(
         scene.work.release()
         scene.wait_done()
 
-    scenes = [lambda: play(stopped=False), lambda: play(stopped=True), *more]
-    stage.play_each(scenes, lambda scene: scene())
+    return [lambda: play(stopped=False), lambda: play(stopped=True)]
 
 
 def expect_patience_without_a_broker(scene: Scene, *workers: Actor) -> None:

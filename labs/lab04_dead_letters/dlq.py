@@ -28,7 +28,9 @@ def letters(broker):
 def id_of(letter):
     """The id of a dead letter's task; for a body that has none, one made from the body."""
     try:
-        return str(uuid.UUID(json.loads(letter["body"])["id"]))
+        task_id = json.loads(letter["body"])["id"]
+        uuid.UUID(task_id)
+        return task_id
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return "no-task-" + hashlib.sha1(letter["body"].encode()).hexdigest()[:8]
 
@@ -69,6 +71,8 @@ def show(broker, asked):
 
 def replay_all(broker, asked):
     """Replay the letters asked for, and say what became of each; return the exit status."""
+    if not asked.ids and not asked.all:
+        sys.exit("Say which: the ID of each dead letter, or --all.")
     found = letters(broker)
     for name, entry, letter in found:
         if asked.all or name in asked.ids:

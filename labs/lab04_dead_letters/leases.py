@@ -37,7 +37,7 @@ def recover(broker, me):
     start = len(processing(""))
     for key in broker.scan_iter(match=processing("*"), count=1000):
         owner = key.decode()[start:]
-        while owner != me and (body := take_over(broker, owner, me)):
+        while owner != me and (body := take_over(broker, owner, me)) is not None:  # an empty body is one, too
             give_up(broker, me, body, LeaseLost(f"{owner} lost its lease with this task in hand"))
 
 

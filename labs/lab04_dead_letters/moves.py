@@ -33,7 +33,7 @@ def bury(broker, name, body, letter):
 
 
 def promote(broker):
-    """Move what is due, by the broker's clock, from DELAYED to the left end of the queue; 100 tasks at a time."""
+    """Move what is due, by the broker's clock, from DELAYED to the left end of the queue."""
     raise NotImplementedError(
         "TODO 3: move what is due by the broker's clock from DELAYED to the left end of the queue, "
         "in one step"

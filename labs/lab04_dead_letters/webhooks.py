@@ -44,8 +44,6 @@ def new_task(url, event, payload, max_retries=5):
 
 def read_task(body):
     """The task in a body from the queue, as a dict. Raises PermanentError, with the reason, for anything else."""
-    if len(body) > LARGEST_TASK:
-        raise PermanentError(f"a task of {len(body):,} bytes; {LARGEST_TASK:,} are allowed")
     try:
         task = json.loads(body, parse_float=finite, parse_constant=finite)
     except UnicodeDecodeError:
@@ -65,6 +63,9 @@ def read_task(body):
     for field, most in (("max_retries", MOST_RETRIES), ("attempts", MOST_RETRIES + 1)):
         if type(task.get(field)) is not int or not 0 <= task[field] <= most:
             raise PermanentError(f"{field} must be from 0 to {most}, not {task.get(field)!r:.40}")
+    size = len(json.dumps(task | {"attempts": 0}))  # as every further try has it, and a replay
+    if size > LARGEST_TASK:
+        raise PermanentError(f"a task of {size:,} bytes; {LARGEST_TASK:,} are allowed")
     return task
 
 
@@ -83,11 +84,11 @@ def deliver(task):
 
 def post(task):
     """POST the payload to the endpoint. By the Idempotency-Key it knows a request that it has had before."""
-    data = task["data"] if isinstance(task["data"], dict) else {}
-    host, port, path = address(data.get("url"))
+    data = task.get("data") if isinstance(task.get("data"), dict) else {}
+    connection, path = endpoint(data.get("url"))
     body = json.dumps({"event": data.get("event"), "payload": data.get("payload")})
     headers = {"Content-Type": "application/json", "Idempotency-Key": task["id"]}
-    connection = http.client.HTTPConnection(host, port, timeout=HTTP_SECONDS)
+    host = connection.host
     try:
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()
@@ -106,14 +107,15 @@ def post(task):
         raise PermanentError(f"{host} answered {answer.status} {answer.reason}")
 
 
-def address(url):
-    """Host, port and path of an http URL. Raises PermanentError for anything else."""
+def endpoint(url):
+    """A connection for an http URL, not opened yet, and the path. Raises PermanentError for anything else."""
     try:
         parts = urllib.parse.urlsplit(url if isinstance(url, str) else "")
         if parts.scheme == "http" and parts.hostname:
-            return parts.hostname, parts.port, f"{parts.path or '/'}?{parts.query}".removesuffix("?")
-    except ValueError:
-        pass  # a port that is no number, or half of an address in brackets
+            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=HTTP_SECONDS)
+            return connection, f"{parts.path or '/'}?{parts.query}".removesuffix("?")
+    except (ValueError, http.client.InvalidURL):
+        pass  # a port that is no number, half of an address in brackets, a space in a name
     raise PermanentError(f"no http address to deliver to: {url!r:.80}")
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 import recovery
 import reliable
 import valkey
-from levels import BLOCK_SECONDS
+from levels import BLOCK_SECONDS, level_of
 from mailer import Rejected, read_task, send
 from policies import POLICIES, POLICY
 

@@ -53,7 +53,7 @@ def send(task):
             smtp.send_message(mail, SENDER, [task["to"]])  # to one reader, whatever the address may hide
             with suppress(OSError):
                 smtp.quit()  # the mail has been taken, whatever becomes of the goodbye
-    except ValueError as error:  # such as a line break in the subject, which would begin a header of its own
-        raise Rejected(f"no mail can be made of it: {error}") from None
     except OSError as error:  # refused, not there, or silent; smtplib's own errors are OSErrors, too
         raise Rejected(f"the mail server at {server.netloc} did not take it: {error}") from None
+    except Exception as error:  # a line break in the subject, an address that Python's own parser trips over
+        raise Rejected(f"no mail can be made of it: {type(error).__name__}: {error}") from None

@@ -44,21 +44,24 @@ def bury(broker, name, body, letter):
 
 
 def promote(broker):
-    """Move what is due, by the broker's clock, from DELAYED to the left end of the queue; 100 tasks at a time."""
+    """Move what is due, by the broker's clock, from DELAYED to the left end of the queue."""
     script = """
-        for _, body in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)) do
+        local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
+        for _, body in ipairs(due) do
             redis.call('ZREM', KEYS[1], body)
             redis.call('LPUSH', KEYS[2], body)
         end
-    """
-    broker.eval(PRELUDE + script, 2, DELAYED, QUEUE)
+        return #due
+    """  # at most 100 at a time: while a script runs, the broker answers nobody
+    while broker.eval(PRELUDE + script, 2, DELAYED, QUEUE) == 100:
+        pass  # after an outage more are due than one script moves
 
 
 def replay(broker, letter, body):
     """Move a dead letter, given as it is in DEAD, back to the queue as this body. False if it was no longer there."""
     script = """
-        if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
+        if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 0 then return 0 end
         redis.call('LPUSH', KEYS[2], ARGV[2])
         return 1
-    """
+    """  # -1: searched from the right, where the old letters lie, or each of many would cost a walk through all
     return broker.eval(script, 2, DEAD, QUEUE, letter, body) == 1

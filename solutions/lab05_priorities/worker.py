@@ -12,7 +12,7 @@ from contextlib import suppress
 import recovery
 import reliable
 import valkey
-from levels import BLOCK_SECONDS
+from levels import BLOCK_SECONDS, level_of
 from mailer import Rejected, read_task, send
 from policies import POLICIES, POLICY
 
@@ -34,7 +34,7 @@ def handle(broker, policy, name, body):
         print(f"{name}: dead: {reason}", flush=True)
     else:
         policy.finish(broker, name, body)  # last: policy 4 loses nothing in a crash above
-        print(f"{name}: sent {task['id']}  {task.get('priority')}  {task['subject']}", flush=True)
+        print(f"{name}: sent {task['id']}  {level_of(body)}  {task['subject']!r}", flush=True)
 
 
 def work(broker, policy, name):

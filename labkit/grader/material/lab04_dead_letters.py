@@ -48,6 +48,9 @@ BAD_TASKS: dict[str, bytes | dict] = {
     "true for max_retries": envelope(max_retries=True),
     "attempts that are text": envelope(attempts="none"),
     "a megabyte of data": envelope(data={"url": FAR, "event": "order.paid", "payload": "x" * 1_000_000}),
+    "50 kB that are 150 kB when they are written once more": json.dumps(
+        envelope(data={"url": FAR, "event": "order.paid", "payload": "Ж" * 25_000}), ensure_ascii=False
+    ).encode(),
     "Infinity in the JSON": json.dumps(envelope(priority=float("inf"))).encode(),
 }
 
@@ -59,7 +62,11 @@ BAD_ADDRESSES: dict[str, dict] = {
     "an address with a line break": envelope(
         data={"url": FAR + "\r\nHost: evil", "event": "x", "payload": {}}
     ),
+    "a host with a space in it": envelope(
+        data={"url": "http://127.0. 0.1:1/200", "event": "x", "payload": {}}
+    ),
     "data that is a number": envelope(data=7),
+    "no data": _without("data"),
 }
 
 

@@ -23,11 +23,11 @@ def failed(broker, name, body, task, error):
     task = task | {"attempts": task["attempts"] + 1}
     if isinstance(error, PermanentError) or task["attempts"] > task["max_retries"]:
         letter = dead_letter(broker, body, error, task["attempts"])
-        went, said = bury(broker, name, body, letter), "is dead"
+        ours, outcome = bury(broker, name, body, letter), "is dead"
     else:
         wait = retry_delay(task["attempts"], getattr(error, "retry_after", 0))
-        went, said = retry_later(broker, name, body, task, wait), f"is tried again in {wait:.2f} s"
-    print(f"{name}: {task['id']} {said if went else 'was taken away'}: {error}", flush=True)
+        ours, outcome = retry_later(broker, name, body, task, wait), f"is tried again in {wait:.2f} s"
+    print(f"{name}: {task['id']} {outcome if ours else 'was taken away'}: {error}", flush=True)
 
 
 def dead_letter(broker, body, error, attempts):

@@ -28,7 +28,9 @@ def letters(broker):
 def id_of(letter):
     """The id of a dead letter's task; for a body that has none, one made from the body."""
     try:
-        return str(uuid.UUID(json.loads(letter["body"])["id"]))
+        task_id = json.loads(letter["body"])["id"]
+        uuid.UUID(task_id)
+        return task_id
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return "no-task-" + hashlib.sha1(letter["body"].encode()).hexdigest()[:8]
 

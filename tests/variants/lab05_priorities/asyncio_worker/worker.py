@@ -23,23 +23,27 @@ BROKER_GONE = (valkey.ConnectionError, valkey.TimeoutError)
 TURNS = ["high", "normal"] * 4 + ["high", "low"]
 LISTS = [list_of(level) for level in LEVELS]
 TAKE = """
-    for level = 2, #KEYS do
+    for level = 3, #KEYS do
         local body = redis.call('LMOVE', KEYS[level], KEYS[1], 'RIGHT', 'LEFT')
-        if body then return body end
+        if body then
+            if redis.call('EXISTS', unpack(KEYS, 3)) > 0 and redis.call('EXISTS', KEYS[2]) == 0 then
+                redis.call('LPUSH', KEYS[2], 'more')
+            end
+            return body
+        end
     end
     return false
 """
-PASS_ON = """
-    if redis.call('EXISTS', unpack(KEYS, 2)) > 0 and redis.call('EXISTS', KEYS[1]) == 0 then
-        redis.call('LPUSH', KEYS[1], 'more')
-    end
+BURY = """
+    if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[2]) end
 """
 
 
 class Worker:
     def __init__(self, name, policy):
         self.name, self.policy, self.taken = name, policy, 0
-        self.stop = threading.Event()  # for recovery, too, which runs in a thread
+        self.stop = threading.Event()
+        self.over = threading.Event()  # not before the last mail is sent: until then we must not look dead
         self.stopped = asyncio.Event()
 
     def stop_soon(self):
@@ -61,21 +65,20 @@ class Worker:
         return popped and popped[1]
 
     async def take_reliably(self, broker):
-        body = await broker.eval(TAKE, 4, processing(self.name), *LISTS)
+        keys = processing(self.name), WAKE, *LISTS
+        body = await broker.eval(TAKE, 5, *keys)
         if body is None and await broker.blpop(WAKE, timeout=BLOCK_SECONDS):
-            body = await broker.eval(TAKE, 4, processing(self.name), *LISTS)
-        if body is not None:
-            await broker.eval(PASS_ON, 4, WAKE, *LISTS)
+            body = await broker.eval(TAKE, 5, *keys)
         return body
 
     async def finish(self, broker, body, letter=None):
-        async with broker.pipeline(transaction=True) as together:
-            if self.policy == "reliable":
-                together.lrem(processing(self.name), 1, body)
+        if self.policy != "reliable":
             if letter:
-                together.lpush(DEAD, json.dumps(letter))
-            if len(together):
-                await together.execute()
+                await broker.lpush(DEAD, json.dumps(letter))
+        elif letter:
+            await broker.eval(BURY, 2, processing(self.name), DEAD, body, json.dumps(letter))
+        else:
+            await broker.lrem(processing(self.name), 1, body)
 
     async def handle(self, broker, body):
         try:
@@ -120,9 +123,10 @@ async def main():
     except BROKER_GONE as error:
         sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
     if worker.policy == "reliable":
-        keeper = recovery.start_keeping_house(house, worker.name, worker.stop)
+        keeper = recovery.start_keeping_house(house, worker.name, worker.over)
     await worker.run(broker, house)
     if worker.policy == "reliable":
+        worker.over.set()
         await asyncio.to_thread(keeper.join)
         with contextlib.suppress(*BROKER_GONE):  # then the heartbeat ends by itself
             house.delete(recovery.heartbeat(worker.name))
