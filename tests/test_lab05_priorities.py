@@ -593,7 +593,7 @@ def test_reliable_a_worker_stops_when_asked(stage):
 
     settings = QUICK | {"POLICY": "reliable", "HEARTBEAT_SECONDS": 1.2}
     long_work = scenes_of_long_work(stage, settings, "HEARTBEAT_SECONDS heartbeat", queue)
-    stage.play_each([idle, busy, alone, *long_work], lambda play: play())
+    stage.play_each([busy, idle, alone, *long_work], lambda play: play())
 
 
 def expect_nothing_is_left(scene, worker):
