@@ -26,6 +26,7 @@ from labkit.grader.expectations import (
     shown,
     terminate,
 )
+from labkit.grader.files import content, write_new
 from labkit.grader.history import COMMAND, EXITED, REPLY, SENT, STOPPED, WORK_FINISHED, WORK_STARTED
 from labkit.grader.material.lab02_blocking import BAD_TASKS, REPORTS, USERS, SecondLook, trouble_with
 from labkit.grader.steps import command_line
@@ -271,9 +272,11 @@ def test_half_a_report_is_never_seen(stage):
     again = stage.scene("an older report is there, and the disk is full")
     (task,) = again.push(1)
     older = again.outputs / f"{task.id}.pdf"
-    older.write_bytes(OLDER)
+    again.expect(
+        write_new(older, OLDER), f"Before task 1 was begun, something was called out/{older.name}.", task=1
+    )
     fill_the_disk(again, task)
-    kept = older.read_bytes() if older.exists() else b""
+    kept = content(older)
     again.expect(
         kept == OLDER,
         "The report of task 1 was there from an earlier time, whole. The task came again, and the disk was full in the "

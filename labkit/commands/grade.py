@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ def _explain(console: Console, grade: dict, result: dict, check: dict, folder: P
         console.print(Text("\n".join(f"    {line}" for line in check["message"].splitlines())))
     if check["replay"]:
         failure = os.path.relpath(folder / result["folder"] / check["replay"])
-        console.print(Text(f"    ./lab grade {grade['source']} --replay {failure}", style="dim"))
+        command = shlex.join(["./lab", "grade", grade["source"], "--replay", failure])
+        console.print(Text(f"    {command}", style="dim"))
 
 
 def _title(result: dict, check_id: str) -> str:

@@ -87,7 +87,8 @@ class _Batch:
         self, sources: Sequence[str], request: Request, out: Path, formats: Sequence[str], grade: Grade
     ):
         self.request, self.out, self.formats, self.grade = request, out, list(formats), grade
-        named = names.unique_names(sources, names.read_kept(out))
+        there = [path.name for path in out.iterdir()]
+        named = names.unique_names(sources, names.read_kept(out), there)
         given = {names.identity(source): source for source in reversed(sources)}
         self.orders = [Order(given[each], name) for each, name in named.items()]
         self.twice = len(sources) - len(self.orders)

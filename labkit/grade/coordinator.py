@@ -211,6 +211,8 @@ class Coordinator:
     def _arrive(self, reply: dict, message: kombu.Message) -> None:
         if isinstance(reply, dict) and reply.get("batch") == self.batch:
             self.arrived.append(reply)
+            if sent := self.sent.get(reply.get("name", "")):
+                sent.heard = time.monotonic()  # at once: a slow git server holds up all that comes after
 
     def _drain(self) -> None:
         """Take in all that has arrived; wait a moment if nothing has."""
@@ -232,7 +234,7 @@ class Coordinator:
                 self.say(f"{worker} grades, too.")
             if sent is None:
                 continue  # a second result, or a beat that comes late
-            sent.heard, sent.worker = time.monotonic(), worker
+            sent.worker = worker
             if reply["kind"] == DONE:
                 del self.sent[sent.order.name]
                 yield self._take_in(sent, reply)

@@ -21,15 +21,19 @@ def identity(source: str) -> str:
     return told_as(source) if is_url else os.path.abspath(source)
 
 
-def unique_names(sources: Iterable[str], kept: dict[str, str] | None = None) -> dict[str, str]:
+def unique_names(
+    sources: Iterable[str], kept: dict[str, str] | None = None, there: Iterable[str] = ()
+) -> dict[str, str]:
     """A name for each source, by its identity; a source that is given twice has one.
 
     kept: names that an earlier run gave, by identity; they stay. Otherwise a name depends on the source and on those
     before it only: one more source at the end changes none.
+    there: what lies where the grades go. What no earlier run has put there is somebody's, perhaps a submission itself;
+    no name is given that would write over it.
     """
     wanted = {identity(source): source for source in sources}
     names = {each: name for each, name in (kept or {}).items() if each in wanted}
-    taken = {name.casefold() for name in (*OURS, *(kept or {}).values())}
+    taken = {name.casefold() for name in (*OURS, *there, *(kept or {}).values())}
     for each, source in wanted.items():
         if each not in names:
             names[each] = next(name for name in _candidates(source) if name.casefold() not in taken)

@@ -10,7 +10,7 @@ from labkit.brokers import InfrastructureError
 from labkit.course import Lab
 from labkit.grade.play import play
 from labkit.grade.refused import BadSource
-from labkit.grade.sources import Handed, fetch, lab_folder, labs_in, told_as
+from labkit.grade.sources import Handed, fetch, lab_folder, labs_in, scripts_of, told_as
 from labkit.grade.ungraded import ungraded
 from labkit.grader.record import now, replace
 from labkit.grader.schedule import FAILED, INFRASTRUCTURE, PASSED, TIMED_OUT
@@ -46,7 +46,7 @@ def grade(source: str, name: str, request: Request, out: Path) -> dict:
     try:
         _clear(folder)
         try:
-            handed = fetch(source, place)
+            handed = _fetched(source, place)
             notes += handed.notes
             wanted = request.labs or labs_in(handed.folder)
             results = [_lab_of(handed, lab, request, folder) for lab in wanted]
@@ -96,11 +96,25 @@ def _clear(folder: Path) -> None:
     remove_tree(folder)
 
 
+def _fetched(source: str, place: Path) -> Handed:
+    """The submission, in `place`; what failed of the network or of the machine is tried once more."""
+    (first := place / "first").mkdir()
+    try:
+        return fetch(source, first)
+    except InfrastructureError:
+        remove_tree(first)
+        (second := place / "second").mkdir()
+        return fetch(source, second)
+
+
 def _lab_of(handed: Handed, lab: Lab, request: Request, folder: Path) -> dict:
     """The result record of one lab; when something of the grader's own fails, that lab is graded once more."""
     submitted = lab_folder(handed.folder, lab)
     if submitted is None:
         return _without(lab, FAILED, f"{lab.slug} is not in what was handed in.", handed.source)
+    scripts = scripts_of(lab)
+    if not any((submitted / name).is_file() for name in scripts):
+        return _without(lab, FAILED, f"{lab.slug} holds none of {', '.join(scripts)}.", handed.source)
     where = lab.state.name
     tries, result = 0, None
     while tries < TRIES and (result is None or result["outcome"] == INFRASTRUCTURE):

@@ -29,7 +29,7 @@ from labkit.grader.words import clean
 from labkit.stubs import originals
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)|[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+)?:[^/\\]")
-SECRET = re.compile(r"(?<=://)[^/@]*@")
+SECRET = re.compile(r"(?<=://)[^/]*@(?=[^/@]+(/|$))")
 LONGEST_NAME = 64
 TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 ENDINGS = (*(f".tar.{kind}" for kind in ("gz", "xz", "bz2")), ".tgz", ".tar", ".zip", ".git")

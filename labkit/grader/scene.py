@@ -59,6 +59,7 @@ class Scene(Waiting):
         shutil.copytree(run.inputs.parent, self.inputs.parent)  # what it spoils is spoiled for it alone
         if run.sandbox:
             run.sandbox.give(self.inputs.parent)
+            run.sandbox.give(self.outputs)
             run.sandbox.show(self.code)
             run.sandbox.share(self.folder)
         self.history = History()
@@ -249,9 +250,9 @@ class Scene(Waiting):
         """The folder for what the work makes; there even if the submission removed it."""
         folder = self.folder / "out"
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            if self.run.sandbox:
-                self.run.sandbox.give(folder)
+            folder.mkdir(
+                parents=True
+            )  # the first was given to the submission before any script ran; a second is not
         return folder
 
     def mails(self) -> list[Mail]:

@@ -34,7 +34,7 @@ import threading
 import time
 import types
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 
 
 def prctl(option, value):
@@ -144,6 +144,9 @@ class Starter:
         self.isolated, self.user, self.held = True, user, held
         self.doors = socket.socket(fileno=doors)
         prctl(PR_SET_DUMPABLE, 0)  # a script of the same user may not look into us, nor change us
+        prctl(
+            PR_SET_NO_NEW_PRIVS, 1
+        )  # nothing that a script starts gets rights: no sudo, where none asks for a word
         self.end_user()  # what is left of a grading that was killed
         wrong = []
         if user is not None:

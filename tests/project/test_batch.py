@@ -148,6 +148,13 @@ def test_names_stay_when_a_submission_is_added():
     assert {each: before[each] for each in names} == names
 
 
+def test_no_name_is_that_of_what_lies_there_already():
+    assert list(unique_names(["in/anna"], {}, ["Anna"]).values()) == ["in-anna"]
+    assert list(unique_names(["in/anna"], {os.path.abspath("in/anna"): "anna"}, ["anna"]).values()) == [
+        "anna"
+    ]
+
+
 def test_one_submission_named_twice_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "anna").mkdir()

@@ -103,6 +103,28 @@ def test_a_lab_that_is_not_there_has_no_points_and_one_line(one_of_two):
     assert "Traceback" not in one_of_two.said
 
 
+def test_a_labs_folder_without_its_scripts_has_no_points_and_one_line(tmp_path):
+    submission = a_copy(
+        tmp_path, make=lambda folder: (folder / "README.md").write_text("I will do it tomorrow.\n")
+    )
+    graded = grade(submission, out=tmp_path / "out")
+    assert graded.status == 0, graded.said
+    [missing] = graded.only["labs"]
+    assert (missing["outcome"], missing["points"]) == ("failed", 0) and missing["max_points"] > 0
+    assert len(missing["notes"]) == 1 and f"{LAB.slug} holds none of" in missing["notes"][0]
+
+
+def test_what_is_handed_in_is_not_written_over(tmp_path):
+    """The grades go to the folder in which the submissions are."""
+    (tmp_path / "in").mkdir()
+    submission = a_copy(tmp_path / "in", make=lambda folder: (folder / "notes.txt").write_text("mine\n"))
+    for _ in range(2):
+        graded = grade(submission, "--lab", LAB.number, out=tmp_path / "in")
+        assert graded.status == 0, graded.said
+        assert (submission / LAB.slug / "notes.txt").read_text() == "mine\n"
+        assert graded.only["name"] == "in-anna"
+
+
 def test_the_totals_are_those_of_the_labs(one_of_two):
     record = one_of_two.only
     for key in ("points", "max_points"):

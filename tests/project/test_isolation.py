@@ -255,6 +255,7 @@ def test_a_script_runs_as_a_user_without_rights(run, told):
             "see the scenes": can(os.listdir, os.path.dirname(home)),
         }.items() if able],
         "itself": len(os.listdir("/proc/self/fd")) > 0,
+        "no new rights": int(status["NoNewPrivs"]),
     }))
     """
     seen = told(program)
@@ -264,6 +265,7 @@ def test_a_script_runs_as_a_user_without_rights(run, told):
         pwd.getpwuid(uid)
     assert seen == {
         "uid": uid, "gid": uid, "groups": [], "capabilities": [0, 0, 0], "can": [], "itself": True,
+        "no new rights": 1,
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from labkit.course import lab, labs
 from labkit.grade import archives, repositories, sources
-from labkit.grade.sources import BadSource, digest_of, fetch, lab_folder, labs_in, name_of
+from labkit.grade.sources import BadSource, digest_of, fetch, lab_folder, labs_in, name_of, told_as
 from labkit.grader.failure import InfrastructureError
 
 WORKER = b"print('a worker')\n"
@@ -439,6 +439,19 @@ SOURCES = {
 @pytest.mark.parametrize("source", SOURCES, ids=ascii)
 def test_a_source_gets_the_name_of_a_folder(source):
     assert name_of(source) == SOURCES[source]
+
+
+SHOWN = {
+    "https://anna:secret@host/x.git": "https://…@host/x.git",
+    "https://anna:se@cret@host/x.git@v1": "https://…@host/x.git@v1",
+    "https://host/a@b": "https://host/a@b",
+    "git@host:anna/queue.git": "git@host:anna/queue.git",
+}
+
+
+@pytest.mark.parametrize("source", SHOWN)
+def test_no_password_is_shown(source):
+    assert told_as(source) == SHOWN[source]
 
 
 def test_a_name_without_latin_letters_is_a_name_all_the_same():
