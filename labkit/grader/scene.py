@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from labkit.brokers import Broker, InfrastructureError
 from labkit.grader.actor import PATIENCE_SECONDS, Actor
+from labkit.grader.blame import bound
 from labkit.grader.endpoint import Endpoint
 from labkit.grader.failure import CheckFailed
 from labkit.grader.history import BROKER_KILLED, BROKER_RESTARTED, SENT, History
@@ -212,6 +213,7 @@ class Scene(Waiting):
         """Start the broker again on the data that its death left; nothing happens when it is alive."""
         if self.holdings.broker_down:
             self.broker.restart()
+            bound(self.broker)
             self.note_broker_restarted()
 
     def note_broker_restarted(self) -> None:
