@@ -105,6 +105,8 @@ class Watchman:
             place = self._starter.proc / str(pid)
             use = uses[script]
             use.processes += 1
+            if use.processes > self._allowance.processes:
+                continue  # enough is known of it; a fork bomb leaves us a small part of the processors
             use.memory += max(0, _memory(place) - self._own)
             if files:
                 use.nameless |= _nameless(place)
