@@ -122,22 +122,20 @@ class Starter:
         self.say(signalled=request["to"])
 
     def reap(self):
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        ended, orphans = [], False
+        for pid, status in dead_children():
             number = self.running.pop(pid, None)
-            if number is None and self.isolated:
-                self.end_strays()  # it may have left children to us, which were of another thread, or came late
-            if number is not None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)  # what it left running in its session
-                self.pids.pop(number)
-                self.end_strays()
-                self.say(exited=number, status=os.waitstatus_to_exitcode(status))
+            if number is None:
+                orphans = True  # it may have left children to us, which were of another thread, or came late
+                continue
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # what it left running in its session
+            self.pids.pop(number)
+            ended.append((number, os.waitstatus_to_exitcode(status)))
+        if ended or (orphans and self.isolated):
+            self.end_strays()  # once for all: a fork bomb leaves hundreds
+        for number, status in ended:
+            self.say(exited=number, status=status)
 
     def isolate(self, user, doors, held, readable):
         """From now on, start scripts as this user, with nothing of ours in their reach."""
@@ -225,6 +223,13 @@ class Starter:
             except ChildProcessError:
                 return  # and so without descendants: those whose parents had died were given to us
             time.sleep(0.001)
+
+
+def dead_children():
+    """Reap the children that are dead by now: the pid and the status of each."""
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            yield found
 
 
 def children_of(pid):
