@@ -11,6 +11,9 @@ import shutil
 
 PROGRAM = "rabbitmq-server"
 SYSTEMS_OWN = "rabbitmq-script-wrapper"  # Debian's: it knows only the system's own node
+BEHIND_A_WRAPPER = pathlib.Path(
+    "/usr/lib/rabbitmq/bin"
+)  # where RabbitMQ's own packages put it, under a copy of that
 NEEDED = ("rabbit", "rabbitmq_management")
 
 
@@ -23,6 +26,8 @@ def find_program() -> str | None:
     if real.name == SYSTEMS_OWN:
         found = real.with_name(PROGRAM)
         return str(found) if found.is_file() else None
+    if not real.with_name("rabbitmq-env").exists() and (BEHIND_A_WRAPPER / PROGRAM).is_file():
+        return str(BEHIND_A_WRAPPER / PROGRAM)
     return str(found)
 
 

@@ -29,6 +29,9 @@ def run(arguments: list[str], brokers: str = "embedded") -> int:
             flush=True,
         )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment.pop(
+        "AMQP_URL", None
+    )  # of somebody's broker, which must not be killed: --brokers may name one
     environment |= {"PYTHONPATH": str(ROOT)}
     status = subprocess.call(
         [sys.executable, "-m", "pytest", f"--brokers={brokers}", *arguments], cwd=ROOT, env=environment

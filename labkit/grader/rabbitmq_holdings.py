@@ -54,8 +54,8 @@ class RabbitMQHoldings(Holdings):
 
     def environment(self, lane: AmqpLane) -> dict[str, str]:
         parts = urllib.parse.urlsplit(self._room.url)
-        login = parts.netloc.rpartition("@")[0]
-        return {"AMQP_URL": parts._replace(netloc=f"{login}@127.0.0.1:{lane.port}").geturl()}
+        login = "".join(parts.netloc.rpartition("@")[:2])  # "lab:secret@"; "" is the broker's guest
+        return {"AMQP_URL": parts._replace(netloc=f"{login}127.0.0.1:{lane.port}").geturl()}
 
     # ---- the grader's own ---------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ ROWS = [
         "What is queued survives the death of the broker",
         f"{BROKER}: `appendfsync always`, or `WAITAOF`",
         f"{BROKER}: durable, persistent, confirmed. You wait for the confirm",
-        ["3 a_killed_broker_loses_nothing", "6 the_producer_waits_for_the_confirm"],
+        ["3 a_killed_broker_loses_nothing", "6 a_killed_broker_loses_nothing"],
     ),
     (
         "Scripts connect again",
@@ -111,7 +111,7 @@ ROWS = [
     ),
     (
         "What is confirmed is on several machines",
-        f"{NOBODY}: replicas follow later",
+        f"{NOBODY}: `WAIT` asks the replicas, and a new master may lose it all the same",
         f"{BROKER}: quorum queues, on a cluster",
         ["6 a_quorum_queue_will_do"],
     ),

@@ -17,7 +17,7 @@ import pika.exceptions
 import pytest
 
 from labkit import installing
-from labkit.brokers import InfrastructureError, choose_rabbitmq, free_port, rabbitmq_install
+from labkit.brokers import InfrastructureError, choose_rabbitmq, free_port, rabbitmq_install, rabbitmq_program
 from labkit.brokers.amqp import WRITTEN_WITHIN_SECONDS, amqp_url
 from labkit.brokers.amqp_by_url import AmqpByUrl
 from labkit.brokers.rabbitmq import RabbitMQ
@@ -412,6 +412,20 @@ def test_debians_wrapper_is_passed_by(tmp_path, monkeypatch):
     assert find_program() == str(real)
     real.unlink()
     assert find_program() is None
+
+
+def test_a_copy_of_the_wrapper_is_passed_by(tmp_path, monkeypatch):
+    """So it is in RabbitMQ's own packages; beside the real one lies what it reads its environment with."""
+    for place in ("bin", "lib/bin"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "rabbitmq-server").write_text("#!/bin/sh\n")
+        (tmp_path / place / "rabbitmq-server").chmod(0o755)
+    (tmp_path / "lib/bin/rabbitmq-env").write_text("")
+    monkeypatch.setattr(rabbitmq_program, "BEHIND_A_WRAPPER", tmp_path / "lib/bin")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert find_program() == str(tmp_path / "lib/bin/rabbitmq-server")
+    (tmp_path / "bin/rabbitmq-env").write_text("")
+    assert find_program() == str(tmp_path / "bin/rabbitmq-server")
 
 
 def test_only_the_needed_plugins_are_shown_to_a_node(tmp_path, monkeypatch):
