@@ -144,6 +144,11 @@ class View:
         said = []
         if not self.graded:
             said.append(f"Something of the grader's own failed. {RERUN}")
+            said += [
+                f"Lab {lab.number} was graded all the same: {lab.points} of {lab.max_points} points."
+                for lab in self.labs
+                if lab.outcome != INFRASTRUCTURE
+            ]
         if any(check.outcome == TIMED_OUT for check in self.checks):
             said.append("A time limit was reached; what had ended by then is graded and counts.")
         if self.hidden:

@@ -605,6 +605,22 @@ def test_infrastructure_is_no_grade_and_says_what_to_do(real, case):
         assert not re.search(r"\b\d+ of \d+ points", told), name
 
 
+def test_infrastructure_in_one_lab_does_not_hide_what_another_has(real):
+    grade, folder = real("failed", "passed")
+    labs = grade["labs"]
+    labs[1] |= {"lab": "lab04_dead_letters", "folder": "", "outcome": "infrastructure"}
+    labs[1]["checks"] = [ended(check, "infrastructure", "no space left") for check in labs[1]["checks"]]
+    grade = again(grade)
+    assert grade["outcome"] == "infrastructure"
+    said = f"Lab 2 was graded all the same: {labs[0]['points']} of {labs[0]['max_points']} points."
+    for name in ("gradescope", "prairielearn", "exercism", "markdown", "html"):
+        told = "\n".join(made(grade, folder, name).values()).replace(
+            "\\", ""
+        )  # Markdown marks its own characters
+        assert said in told and "Lab 4 was graded" not in told, name
+    assert content(grade, folder, "gradescope")["tests"] == []
+
+
 def test_a_class_without_trouble_ends_with_status_0(real):
     assert {
         reports.exit_status(CASES[case](real)[0]) for case in ("passed", "failed", "timed_out", "refused")
