@@ -59,9 +59,10 @@ def promote(broker):
 
 def replay(broker, letter, body):
     """Move a dead letter, given as it is in DEAD, back to the queue as this body. False if it was no longer there."""
+    # -1: from the right, where the oldest lie; from the left each of many letters would cost a walk past all others
     script = """
         if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 0 then return 0 end
         redis.call('LPUSH', KEYS[2], ARGV[2])
         return 1
-    """  # -1: searched from the right, where the old letters lie, or each of many would cost a walk through all
+    """
     return broker.eval(script, 2, DEAD, QUEUE, letter, body) == 1
