@@ -119,6 +119,8 @@ class Stage:
                 first(scene)
                 struck = fault.wait(within)
                 self.count("crash points", 1 if struck else 0)
+                if not struck and scene.is_over(0):
+                    return  # it took another way than in the calm scene, and has done all: no fault, nothing to judge
                 then(scene)
                 scene.kept = point.verb == WORK
             except CheckFailed as failure:

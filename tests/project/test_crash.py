@@ -43,3 +43,21 @@ def test_a_point_that_does_not_come_is_given_up_when_all_is_done(scene):
     assert time.monotonic() - began < LONG
     assert scene.actors[0].running
     assert not scene.where()
+
+
+@pytest.mark.parametrize("nth, judged", [(1, True), (99, False)])
+def test_without_its_fault_a_scene_in_which_all_is_done_is_not_judged(nth, judged):
+    """A script that is loaded once is loaded in one scene only: the others have no such point."""
+    seen = []
+
+    def begin(scene):
+        scene.settings = {"BLOCK_SECONDS": 0.2}
+        scene.push(1)
+        scene.start("worker.py", "alice")
+
+    with Run(lab(3), submission.read(lab(3), lab(3).solution)) as running:
+        stage = Stage(running, "crash points", replay={"point": {"verb": "LREM", "nth": nth, "when": BEFORE}})
+        stage.at_every_point("alice", begin, seen.append, kill, calm=seen.append)
+        stage.close()
+    assert len(seen) == judged
+    assert stage.facts["crash points"] == judged
