@@ -28,7 +28,7 @@ from labkit.demo.signals import Signals, Stopped
 from labkit.demo.stage import Stage, write
 from labkit.demo.watch import Watch
 from labkit.grader.failure import InfrastructureError, NotApplicable
-from labkit.grader.run import Run
+from labkit.grader.run import BadBroker, Run
 from labkit.grader.scene import Scene
 from labkit.grader.submission import BadSubmission
 from labkit.grader.submission import read as read_submission
@@ -71,7 +71,7 @@ def play(request: Request) -> int:
             return Performance(request).run(signals)
         except Stopped as stopped:
             status, words = stopped.status, "the demonstration was stopped; nothing of it is left running"
-        except (NoScript, BadProps, BadSubmission, BadSpeed, BadRecording) as wrong:
+        except (NoScript, BadProps, BadSubmission, BadSpeed, BadRecording, BadBroker) as wrong:
             status, words = WRONG_COMMAND, str(wrong)
         except (InfrastructureError, OSError) as trouble:
             status, words = INFRASTRUCTURE, str(trouble)

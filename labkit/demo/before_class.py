@@ -56,10 +56,17 @@ def _looks(brokers: str) -> Iterator[tuple[str, Callable[[], Found]]]:
     yield "processors", _processors
     yield "disk", _disk
     yield "ports", _ports
+    known = False
     for name, chosen in (("Valkey", choose), ("RabbitMQ", choose_rabbitmq)):
         with contextlib.suppress(ValueError):  # a URL is that of one of them
             broker = chosen(brokers)
+            known = True
             yield name, lambda broker=broker: _broker(broker)
+    if not known:
+        yield (
+            "brokers",
+            lambda: Found(False, f"none is called {brokers!r}", "see --brokers: ./lab demo --help"),
+        )
     yield "photographs", _photographs
 
 
@@ -124,12 +131,14 @@ def _broker(broker: Broker) -> Found:
 
 
 def _photographs() -> Found:
-    """Have the lab's own photographs drawn now, and not in front of the class."""
-    lab = course.lab(3)
-    with contextlib.closing(Photographs(lab, read(lab), None)) as photographs:
-        photographs.open()
-        photographs.drawing.wait(_wait)
-    return Found(True, f"{len(list(photographs.folder.iterdir()))} are drawn")
+    """Have the labs' own photographs drawn now, and not in front of the class."""
+    drawn = 0
+    for lab in (course.lab(3), course.lab(6)):
+        with contextlib.closing(Photographs(lab, read(lab), None)) as photographs:
+            photographs.open()
+            photographs.drawing.wait(_wait)
+            drawn += len(list(photographs.folder.iterdir()))
+    return Found(True, f"{drawn} are drawn")
 
 
 def _wait(there: Callable[[], bool]) -> None:

@@ -115,14 +115,15 @@ class Priorities(Act):
     def do_worker(self, name: str, policy: str = "", turns: str = "") -> None:
         """Start a worker; under the first policy there is nothing but one list, until a mail is queued as urgent.
 
-        policy: by default that of the worker before it. turns: the levels that come first under the policy fair, with
-        commas between.
+        policy: by default that of the worker before it, and the scene goes on as it was. turns: the levels that come
+        first under the policy fair, with commas between.
         """
-        policy = policy or next(reversed(self._policies.values()), STRICT)
-        if self.workers:
+        if policy and self.workers:
             self._new_policy(policy)
+        policy = policy or next(reversed(self._policies.values()), STRICT)
         if name in self.workers and self.workers[name].running:
             self.do_stop(name)
+        self._policies.pop(name, None)  # who is started last stands last
         self._policies[name] = policy
         settings = {"TURNS": turns.replace(",", " ")} if turns else {}
         self.workers[name] = self.scene.start("worker.py", name, "--policy", policy, **settings)
