@@ -10,6 +10,7 @@ from labkit.grader import story
 from labkit.grader.actor import Actor
 from labkit.grader.crash import WORK, Fault, Point, points_of
 from labkit.grader.failure import CheckFailed, GivenUp, InfrastructureError, TooSlow
+from labkit.grader.history import SENT
 from labkit.grader.run import Run
 from labkit.grader.scene import Scene
 
@@ -119,7 +120,7 @@ class Stage:
                 first(scene)
                 struck = fault.wait(within)
                 self.count("crash points", 1 if struck else 0)
-                if not struck and scene.is_over(0):
+                if not struck and scene.history.tasks(SENT) and scene.all_is_done():
                     return  # it took another way than in the calm scene, and has done all: no fault, nothing to judge
                 then(scene)
                 scene.kept = point.verb == WORK

@@ -91,7 +91,7 @@ class Waiting:
         while True:
             left_to_wait = deadline - time.monotonic()
             self.history.wait_until(
-                lambda: self._all_done() or self._casualty() or self._at_rest(quiet), left_to_wait
+                lambda: self.all_is_done() or self._casualty() or self._at_rest(quiet), left_to_wait
             )
             if casualty := self._casualty():
                 self._end(story.casualty(self, casualty))
@@ -115,9 +115,10 @@ class Waiting:
 
     def is_over(self, quiet: float) -> bool:
         """Whether every task is done or set aside, and nothing has moved for `quiet` seconds."""
-        return self._at_rest(quiet) and self._all_done()
+        return self._at_rest(quiet) and self.all_is_done()
 
-    def _all_done(self) -> bool:
+    def all_is_done(self) -> bool:
+        """Whether every task is done or set aside, and none lies anywhere else."""
         finished, sent = self.history.tasks(WORK_FINISHED), self.history.tasks(SENT)
         return (sent <= finished or sent <= finished | self.holdings.dead()) and not self.holdings.holds_any()
 
