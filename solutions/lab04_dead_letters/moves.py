@@ -59,8 +59,8 @@ def promote(broker):
 
 def replay(broker, letter, body):
     """Move a dead letter, given as it is in DEAD, back to the queue as this body. False if it was no longer there."""
-    # -1: from the right, where the oldest lie; from the left each of many letters would cost a walk past all others
     script = """
+        -- -1: from the right, where the oldest lie; from the left each would cost a walk past all others
         if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 0 then return 0 end
         redis.call('LPUSH', KEYS[2], ARGV[2])
         return 1
