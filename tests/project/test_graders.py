@@ -173,7 +173,7 @@ def test_a_variant_passes(result, submission, expected):
     for wrong in wrong_ones(lab)
 )
 def test_a_wrong_submission_is_caught(result, submission, expected, graded_again):
-    if result["checks"][expected.check]["outcome"] == "passed":
+    if result["checks"][expected.check]["outcome"] not in CAUGHT:  # or one before it has caught it, by luck
         result = graded_again()
     expect_caught(result, expected.check, expected.says)
 
