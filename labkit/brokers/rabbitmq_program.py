@@ -11,9 +11,7 @@ import shutil
 
 PROGRAM = "rabbitmq-server"
 SYSTEMS_OWN = "rabbitmq-script-wrapper"  # Debian's: it knows only the system's own node
-BEHIND_A_WRAPPER = pathlib.Path(
-    "/usr/lib/rabbitmq/bin"
-)  # where RabbitMQ's own packages put it, under a copy of that
+BEHIND_A_WRAPPER = pathlib.Path("/usr/lib/rabbitmq/bin")  # RabbitMQ's own packages wrap it in a copy of that
 NEEDED = ("rabbit", "rabbitmq_management")
 
 

@@ -460,7 +460,8 @@ def test_only_the_needed_plugins_are_shown_to_a_node(tmp_path, monkeypatch):
 @pytest.fixture
 def bare(tmp_path, monkeypatch):
     """A machine without RabbitMQ and without a package manager; its folder for programs."""
-    monkeypatch.setattr("labkit.brokers.rabbitmq_program._beside_the_path", lambda: None)
+    monkeypatch.setattr(rabbitmq_program, "_beside_the_path", lambda: None)
+    monkeypatch.setattr(rabbitmq_program, "BEHIND_A_WRAPPER", tmp_path / "nowhere")
     monkeypatch.setattr(installing, "LOCK", tmp_path / ".lab" / "lock")
     folder = tmp_path / "bin"
     folder.mkdir()
