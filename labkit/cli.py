@@ -202,6 +202,9 @@ def demo(
         Path | None, typer.Option(metavar="DIR", help="Your photographs (labs 3 and 6).")
     ] = None,
     submission: Annotated[Path | None, typer.Option(metavar="DIR", help="Whose code is on stage.")] = None,
+    solution: Annotated[
+        bool, typer.Option("--solution", help="The solution's code, as without --submission.")
+    ] = False,
     brokers: Brokers = "embedded",
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live view.")] = False,
     single: Annotated[bool, typer.Option("--single", help="All in one terminal.")] = False,
@@ -212,7 +215,8 @@ def demo(
         bool, typer.Option("--check", help="Only try what a class needs of this machine.")
     ] = False,
     speed: Annotated[
-        float | None, typer.Option(metavar="X", help="2: twice as fast; 0.5: half as fast.")
+        float | None,
+        typer.Option(metavar="X", min=0.05, max=100, help="2: twice as fast; 0.5: half as fast."),
     ] = None,
     record: Annotated[
         Path | None, typer.Option(metavar="FILE.cast", help="Record it, as asciinema does.")
@@ -229,6 +233,10 @@ def demo(
         sys.exit(print("\n".join(outline(course.lab(number)))))
     from labkit.demo import Request, play, stages
 
+    if solution:
+        if submission is not None:
+            raise typer.BadParameter("say either this or --submission", param_hint="--solution")
+        submission = course.lab(number).solution
     stage = stages.PLAIN if plain else stages.SINGLE if single else stages.TMUX if tmux else ""
     sys.exit(
         play(Request(course.lab(number), photos, submission, brokers, stage, auto, speed, record=record))

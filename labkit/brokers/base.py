@@ -38,6 +38,7 @@ class Broker(abc.ABC):
     host: str
     port: int
     can_kill: bool
+    tls: bool = False  # whether what is said to it is encrypted
 
     @property
     @abc.abstractmethod

@@ -34,11 +34,11 @@ class BrokerByUrl(Broker):
             raise ValueError(f"not a broker's URL: {without_password(url)}") from None
         if parts.scheme not in SCHEMES:
             raise ValueError(f"a broker's URL begins with {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
-        self._tls = parts.scheme == "rediss"
+        self.tls = parts.scheme == "rediss"
         self._user = urllib.parse.unquote(parts.username or "")
         self._password = urllib.parse.unquote(parts.password or "")
         # redis-py knows no valkey://; both clients know redis://
-        self._url = parts._replace(scheme="rediss" if self._tls else "redis").geturl()
+        self._url = parts._replace(scheme="rediss" if self.tls else "redis").geturl()
 
     @property
     def url(self) -> str:
@@ -74,7 +74,7 @@ class BrokerByUrl(Broker):
         """Open a connection as the user of the URL, in its database."""
         sock = socket.create_connection((self.host, self.port), ANSWER_WITHIN_SECONDS)
         try:
-            if self._tls:
+            if self.tls:
                 sock = ssl.create_default_context().wrap_socket(sock, server_hostname=self.host)
         except BaseException:
             sock.close()

@@ -12,9 +12,11 @@ import functools
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import subprocess
+import sys
 import threading
 
 from labkit.brokers.base import InfrastructureError
@@ -78,6 +80,26 @@ def compose_command() -> tuple[str, ...]:
     if shutil.which("docker-compose") is None:
         raise DockerError("there is neither `docker compose` nor docker-compose: install one of them")
     return ("docker-compose",)
+
+
+def has_image(service: str) -> bool:
+    """Whether there is an engine here, and the image of this service, or it could be pulled just now."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        compose_command()
+        image = _image(service)
+        if not docker("image", "ls", "--quiet", image).strip():
+            print(f"Pulling {image}; once a machine.", file=sys.stderr, flush=True)
+            _call(["docker", "pull", "--quiet", image], None, PULLED_WITHIN_SECONDS)
+    except DockerError:
+        return False
+    return True
+
+
+def _image(service: str) -> str:
+    """The image that docker-compose.yml names for this service."""
+    return re.search(rf"^  {service}:\n(?:    .*\n)*?    image: (\S+)", FILE.read_text(), re.MULTILINE)[1]
 
 
 class Project:

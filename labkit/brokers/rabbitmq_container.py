@@ -35,6 +35,11 @@ class RabbitMQContainer(RabbitMQ):
         self._container = ""
         self._running = False
 
+    @staticmethod
+    def can_be_made() -> bool:
+        """Whether this machine has containers, and the node's image or a way to it. A pull is told of on stderr."""
+        return compose.has_image(SERVICE.name)
+
     @property
     def pid(self) -> int | None:
         """The number of the node's first process while it runs: inside of its container, it is 1."""

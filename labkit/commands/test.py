@@ -1,9 +1,10 @@
-"""`./lab test`: the project's own tests. The style of the code first, it is the quickest; then pytest."""
+"""`./lab test`: the project's own tests. First what they need, then the style of the code, then pytest."""
 
 import os
 import subprocess
 import sys
 
+from labkit.brokers.rabbitmq_install import install_rabbitmq
 from labkit.course import ROOT
 
 
@@ -11,6 +12,7 @@ def run(arguments: list[str], brokers: str = "embedded") -> int:
     """Return 0 if all passed, 1 if not, 2 where there are no tests, 3 if they could not be run.
 
     brokers: what the gradings among the tests run on, as in `./lab check --brokers`.
+    InfrastructureError, with what to type, if all are to run, and there is no RabbitMQ and none may be installed.
     """
     if not (ROOT / "tests" / "project").is_dir():
         print(
@@ -18,6 +20,10 @@ def run(arguments: list[str], brokers: str = "embedded") -> int:
             file=sys.stderr,
         )
         return 2
+    if not arguments:
+        install_rabbitmq(
+            may_install=True
+        )  # its tests start and kill nodes of our own, whatever the gradings run on
     style = [
         [sys.executable, "-m", "ruff", "check", "--no-cache", "--quiet", "."],
         [sys.executable, "-m", "ruff", "format", "--no-cache", "--check", "--quiet", "."],

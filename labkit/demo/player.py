@@ -4,9 +4,11 @@ A word of the script is a method of the act: `do_NAME` does something and may re
 `see_NAME` returns a Sight.
 """
 
+import contextlib
 import time
 
 from labkit.demo.act import Act
+from labkit.demo.presenter import Quit
 from labkit.demo.script import Script, Step
 from labkit.demo.sight import Sight
 from labkit.demo.stage import NOT_SEEN, NOTE, SAY, SEEN
@@ -15,6 +17,7 @@ from labkit.grader.failure import CheckFailed
 
 EXPECTANT = ("...", "?")  # after a line that ends so the room reads first, otherwise while the thing happens
 LAST_LOOK_SECONDS = 1.5
+LEFT_OUT = "(left out: the steps that build on what was not seen)"
 TO_BE_SEEN = "This was to be seen: "
 
 
@@ -24,6 +27,7 @@ class Player:
     def __init__(self, script: Script, act: Act, watch: Watch) -> None:
         self.script, self.act, self.watch = script, act, watch
         self.passed, self.story = True, ""
+        self._left_out = False
 
     def play(self, first: int = 1) -> None:
         """Play all steps; after one that failed, only those that are always played.
@@ -33,20 +37,33 @@ class Player:
         self.watch.show()  # the stage has a moment to show before the first words
         if first > 1:
             self.watch.presenter.tell(f"on the way to step {first}: all before it, played fast")
+        read_until = 0.0
         for step in self.script.steps:
+            self.watch.read(read_until)
             self._hurry(step.number < first)
+            if not (self.passed or step.always):
+                self._leave_out()
+                continue
             if step.say:
                 if step.number > first and not step.at_once:
                     self.watch.cue(0)
                 self.watch.stage.step(step.number)
             if step.own_broker and not self.act.owns_broker:
                 self.watch.line(NOTE, "(left out: the broker was given by URL, and is not ours to kill)")
-            elif self.passed or step.always:
-                self._play(step)
-        if self.watch.presenter.auto:
-            self.watch.pause(LAST_LOOK_SECONDS / self.watch.speed)
-        else:
-            self.watch.cue(0)
+            else:
+                read_until = self._play(step)
+        with contextlib.suppress(Quit):  # all is played: the verdict is told all the same
+            self.watch.read(read_until)
+            if self.watch.presenter.auto:
+                self.watch.pause(LAST_LOOK_SECONDS / self.watch.speed)
+            else:
+                self.watch.cue(0)
+
+    def _leave_out(self) -> None:
+        """Tell, once, why the room sees no more of the steps."""
+        if not self._left_out:
+            self._left_out = True
+            self.watch.line(NOTE, LEFT_OUT)
 
     def _hurry(self, hurries: bool) -> None:
         if hurries != self.watch.hurries:
@@ -55,17 +72,18 @@ class Player:
             if not hurries:
                 self.watch.presenter.tell("")
 
-    def _play(self, step: Step) -> None:
+    def _play(self, step: Step) -> float:
+        """Play one step; return the moment up to which the room reads its last line."""
         read_until = self._say(step)
         for name, *args in step.do:
             self._do(name, args)
             if not self.passed and not step.always:
-                return
+                return read_until
         for name, *args in step.see:
             self._see(getattr(self.act, f"see_{name}")(*args))
             if not self.passed and not step.always:
-                return
-        self.watch.read(read_until)
+                break
+        return read_until
 
     def _say(self, step: Step) -> float:
         """Say the lines of a step; return the moment up to which the room reads the last of them."""

@@ -223,6 +223,10 @@ class _Conversation:
             if verb == "channel.close":
                 channel.delivered.clear()  # they go back to their queue
                 self._end_consumers(channel)
+            elif verb == "channel.open":
+                self.channels[number] = (
+                    _Channel()
+                )  # its number may have been another's: confirms count from 1 again
             self.server.write(raw)
             return
         if verb == "queue.declare" and not method.passive:

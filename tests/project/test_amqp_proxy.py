@@ -151,6 +151,19 @@ def test_confirms_that_are_asked_for_without_waiting_are_confirms(line, admin):
     assert line.lane.unconfirmed == []
 
 
+def test_on_a_channel_whose_number_was_another_s_confirms_are_counted_anew(line, admin):
+    first, second = add_tasks(line, 2)
+    channel = line.channel()
+    channel.basic_publish("", QUEUE, first)
+    channel.close()
+    again = line.connections[-1].channel()
+    assert again.channel_number == channel.channel_number
+    again.confirm_delivery()
+    again.basic_publish("", QUEUE, second)
+    line.wait(lambda: [verb for verb, _, _ in line.seen(REPLY)].count("basic.publish") == 2)
+    assert not line.lane.in_flight
+
+
 def test_a_task_for_which_there_is_no_queue_comes_back(line, admin):
     (body,) = add_tasks(line)
     with pytest.raises(UnroutableError):

@@ -215,6 +215,8 @@ def on(*names):
         (["3", "--submission", "nowhere"], "is not a folder"),
         (["3", "--submission", "empty"], "holds none of"),
         (["3", "--brokers", "rabbit"], "no broker 'rabbit'"),
+        (["3", "--brokers", "rediss://127.0.0.1:1/0"], "a URL without TLS"),
+        (["6", "--brokers", "amqps://127.0.0.1:1/"], "a URL without TLS"),
         (["3", "--replay", "nowhere.json"], "is not the file of a failure"),
         (["3", "--replay", "list.json"], "is not the file of a failure"),
         (["3", "--replay", "other.json"], "lab 4"),

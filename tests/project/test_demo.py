@@ -14,7 +14,10 @@ import pytest
 from demonstration import SIZES, WITHIN_SECONDS, Demo, read_until
 from PIL import Image
 from rich.cells import cell_len
+from typer.testing import CliRunner
 
+from labkit import cli, course
+from labkit import demo as demonstrations
 from labkit.brokers import EmbeddedValkey
 from labkit.demo import script
 
@@ -355,6 +358,27 @@ def test_photographs_are_for_lab_3(home, photos):
     ended = Demo(home, lab=1, photos=photos).run()
     assert (ended.returncode, ended.stdout) == (2, "")
     assert re.fullmatch(r"lab: .*lab 1 does not work on photographs\.\n", ended.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--speed", "0"], "--speed"),
+        (["--speed", "-2"], "--speed"),
+        (["--solution", "--submission", "labs"], "--submission"),
+    ],
+)
+def test_a_wrong_command_is_status_2(words, says):
+    ran = CliRunner().invoke(cli.app, ["demo", "2", "--plain", *words])
+    assert ran.exit_code == 2
+    assert says in ran.output and "Traceback" not in ran.output
+
+
+def test_the_solution_can_be_asked_for_by_name(monkeypatch):
+    asked = []
+    monkeypatch.setattr(demonstrations, "play", lambda request: asked.append(request) or 0)
+    assert CliRunner().invoke(cli.app, ["demo", "2", "--solution"]).exit_code == 0
+    assert asked[0].submission == course.lab(2).solution
 
 
 @pytest.mark.parametrize(

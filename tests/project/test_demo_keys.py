@@ -75,6 +75,16 @@ def test_each_step_waits_for_a_key_and_q_ends_it(presenter):
     assert not presenter.demo.out.exists(), "what was not played to its end replaces nothing"
 
 
+def test_who_ends_it_when_all_is_seen_is_told_the_verdict(presenter):
+    presenter.sees(f"step 1 of {STEPS}")
+    presenter.types(f"{STEPS}\r")
+    presenter.sees("Exactly once: nobody has it.", "were done twice, and no other")
+    presenter.types("q")
+    assert presenter.end() == 0
+    assert b"what became of the tasks" in presenter.terminal.seen
+    assert presenter.demo.out.exists()
+
+
 def test_hands_are_laid_on_workers_and_broker_and_a_step_sets_all_anew(presenter):
     presenter.goes_on_until("are at work")
     presenter.types("k")

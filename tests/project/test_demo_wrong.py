@@ -10,6 +10,7 @@ import pytest
 from demonstration import LABS, Demo
 
 from labkit import course, stubs
+from labkit.demo.player import LEFT_OUT
 
 ON_PHOTOGRAPHS = (3, 6)  # these labs' demonstrations
 
@@ -256,4 +257,5 @@ def test_a_stub_is_told_what_is_not_written_yet(home, lab):
     ended = Demo(home, lab=lab, submission=stub).run()
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert re.search(r"^ *[\d.]+ s    \w+\.py: TODO \d: .+\.$", ended.stdout, re.MULTILINE), ended.stdout
+    assert ended.stdout.count(LEFT_OUT) == 1
     assert "verdict: sent 0, " in ended.stdout

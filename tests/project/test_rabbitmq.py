@@ -17,12 +17,21 @@ import pika.exceptions
 import pytest
 
 from labkit import installing
-from labkit.brokers import InfrastructureError, choose_rabbitmq, free_port, rabbitmq_install, rabbitmq_program
+from labkit.brokers import (
+    InfrastructureError,
+    choose_rabbitmq,
+    compose,
+    free_port,
+    rabbitmq_install,
+    rabbitmq_program,
+)
 from labkit.brokers.amqp import WRITTEN_WITHIN_SECONDS, amqp_url
 from labkit.brokers.amqp_by_url import AmqpByUrl
 from labkit.brokers.rabbitmq import RabbitMQ
 from labkit.brokers.rabbitmq_api import ManagementApi
+from labkit.brokers.rabbitmq_container import RabbitMQContainer
 from labkit.brokers.rabbitmq_program import find_program, link_needed_plugins
+from labkit.commands import test as lab_test
 from labkit.janitor import is_running
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -490,6 +499,45 @@ def test_nothing_is_installed_where_it_may_not_be(bare, tmp_path, monkeypatch):
     with pytest.raises(InfrastructureError, match=r"apt-get install"):
         rabbitmq_install.install_rabbitmq(may_install=False)
     assert not asked.exists()
+
+
+def test_all_tests_end_with_what_to_type_where_there_is_none(bare, monkeypatch):
+    put(bare, "apt-get", "exit 100")
+    monkeypatch.setenv("LAB_NO_INSTALL", "1")  # as --no-install does
+    with pytest.raises(InfrastructureError, match=r"^RabbitMQ is not installed: (sudo )?apt-get install"):
+        lab_test.run([])
+
+
+DOCKER = """\
+case "$1 $2" in
+    "version --format" | "compose version") ;;
+    "image ls") [ ! -e {pulled} ] || echo 0123456789ab ;;
+    "pull --quiet") echo "$3" >> {asked}; [ -e {reachable} ] && : > {pulled} ;;
+    *) exit 1 ;;
+esac
+"""
+
+
+def test_a_container_comes_before_an_installation_if_its_image_can_be_had(bare, tmp_path, monkeypatch):
+    """The docker command is none: it stands for an engine that has the image, can pull it, or can not."""
+    monkeypatch.delenv("AMQP_URL", raising=False)
+    assert not isinstance(choose_rabbitmq("embedded"), RabbitMQContainer), "there is no docker command"
+    pulled, reachable, asked = (tmp_path / name for name in ("pulled", "reachable", "asked"))
+    put(bare, "docker", DOCKER.format(pulled=pulled, reachable=reachable, asked=asked))
+    compose.compose_command.cache_clear()
+    try:
+        assert not isinstance(choose_rabbitmq("embedded"), RabbitMQContainer), "its image can not be pulled"
+        assert asked.read_text().startswith("rabbitmq:4.")
+        reachable.touch()
+        assert isinstance(choose_rabbitmq("embedded"), RabbitMQContainer)
+        asked.unlink()
+        assert isinstance(choose_rabbitmq("embedded"), RabbitMQContainer)
+        assert not asked.exists(), "it was here already"
+        assert not isinstance(choose_rabbitmq("path"), RabbitMQContainer)
+        put(bare, "rabbitmq-server", "exit 1")
+        assert not isinstance(choose_rabbitmq("embedded"), RabbitMQContainer), "there is a program"
+    finally:
+        compose.compose_command.cache_clear()
 
 
 def test_without_a_package_manager_it_is_said_where_to_look(bare):
