@@ -27,7 +27,7 @@ Brokers = Annotated[
     str,
     typer.Option(
         metavar="WHICH",
-        help="embedded; docker or docker-redis (containers, gone afterwards); path (a server on the PATH); "
+        help="embedded; docker or docker-redis (containers, gone afterward); path (a server on the PATH); "
         "or a URL: redis://, or amqp:// for lab 6.",
     ),
 ]
@@ -77,7 +77,7 @@ def check(
         Path | None, typer.Option(metavar="FILE", help="Play one earlier failure again.")
     ] = None,
     repeat: Annotated[
-        int, typer.Option(metavar="K", min=1, help="Grade K times, and count what differs.")
+        int, typer.Option(metavar="K", min=1, help="Grade K times, and count what did not pass.")
     ] = 1,
     under_load: Annotated[bool, typer.Option("--under-load", help="Keep every core busy meanwhile.")] = False,
     brokers: Brokers = "embedded",
@@ -203,7 +203,7 @@ def demo(
     ] = None,
     submission: Annotated[Path | None, typer.Option(metavar="DIR", help="Whose code is on stage.")] = None,
     solution: Annotated[
-        bool, typer.Option("--solution", help="The solution's code, as without --submission.")
+        bool, typer.Option("--solution", help="The solution's code: the default where solutions/ is there.")
     ] = False,
     brokers: Brokers = "embedded",
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live view.")] = False,

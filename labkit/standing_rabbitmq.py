@@ -155,7 +155,7 @@ def _launch(place: _Place, program: str, port: int, management_port: int) -> Non
     """Run the node with the running lock in its hands."""
     files = place.files
     files.write(port, management_port, (USER, place.password()), statistics=True)
-    for log in (files.output, files.log):  # they tell of one start, and do not grow for ever
+    for log in (files.output, files.log):  # they tell of one start, and do not grow forever
         log.unlink(missing_ok=True)
     place.remember(port=port, management_port=management_port)
     with place.running_lock() as running, open(files.output, "ab") as output:

@@ -21,9 +21,8 @@ def run(arguments: list[str], brokers: str = "embedded") -> int:
         )
         return 2
     if not arguments:
-        install_rabbitmq(
-            may_install=True
-        )  # its tests start and kill nodes of our own, whatever the gradings run on
+        # its tests start and kill nodes of our own, whatever the gradings run on
+        install_rabbitmq(may_install=True)
     style = [
         [sys.executable, "-m", "ruff", "check", "--no-cache", "--quiet", "."],
         [sys.executable, "-m", "ruff", "format", "--no-cache", "--check", "--quiet", "."],

@@ -224,9 +224,8 @@ class _Conversation:
                 channel.delivered.clear()  # they go back to their queue
                 self._end_consumers(channel)
             elif verb == "channel.open":
-                self.channels[number] = (
-                    _Channel()
-                )  # its number may have been another's: confirms count from 1 again
+                # its number may have been another's: confirms count from 1 again
+                self.channels[number] = _Channel()
             self.server.write(raw)
             return
         if verb == "queue.declare" and not method.passive:

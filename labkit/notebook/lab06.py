@@ -46,7 +46,7 @@ _real_{work} = {work}
 
 
 def {work}(task):
-    \"\"\"Say who begins which task, and when; then do what WORK says: "nothing", "hold" it for ever, or "real".\"\"\"
+    \"\"\"Say who begins which task, and when; then do what WORK says: "nothing", "hold" it forever, or "real".\"\"\"
     os.write(_told, f"{{_sys.argv[1]}} {{task['id']}} {{_time.monotonic()}}\\n".encode())
     if os.environ["WORK"] == "hold":
         _threading.Event().wait()

@@ -17,7 +17,7 @@ def start():
 
 
 def make_calls(line):
-    """Make the calls in the line, for ever."""
+    """Make the calls in the line, forever."""
     try:
         while True:
             function, *arguments = line.get()

@@ -153,7 +153,7 @@ def test_it_listens_on_two_ports_of_the_loopback_and_nowhere_else(broker):
 
 @LINUX
 def test_it_starts_no_epmd(broker):
-    """One that is started now and then, by a node that looks for it, would be nobody's child and stay for ever."""
+    """One that is started now and then, by a node that looks for it, would be nobody's child and stay forever."""
     name = broker.api().get("whoami")["name"]
     assert name == "administrator"
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
