@@ -58,7 +58,7 @@ class Package:
 def install(package: Package, *, may_install: bool) -> str:
     """Install it where it is missing and return the path of its program. A line on stderr says what is done.
 
-    InfrastructureError, with what the user may do, where that can not be or may not be done.
+    InfrastructureError, with what the user may do, where that cannot be or may not be done.
     """
     if program := package.find():
         return program

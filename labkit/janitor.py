@@ -35,7 +35,7 @@ PROJECT_LABEL = "com.docker.compose.project"
 def process_mark(pid: int) -> str:
     """Return what tells this process from a later one with the same number: its start time, in clock ticks.
 
-    Read from /proc (Linux). "-" where it can not be known: no such process, or no /proc (macOS).
+    Read from /proc (Linux). "-" where it cannot be known: no such process, or no /proc (macOS).
     """
     return _stat_field(pid, 19) or "-"
 
@@ -260,7 +260,7 @@ class Janitor:
         """Start a program in a session of its own, watched before its first instruction.
 
         Takes what subprocess.Popen takes, except stdin (which is /dev/null) and start_new_session.
-        A program that can not be executed ends with status 126 or 127 and a line on stderr, as in a shell.
+        A program that cannot be executed ends with status 126 or 127 and a line on stderr, as in a shell.
         """
         with self._lock:
             self._tell(None)

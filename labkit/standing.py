@@ -2,7 +2,7 @@
 
 Whether it runs is told by a lock on a file: the server inherits the lock when it is started and holds it
 exactly as long as it lives, through any kill and any crash of ours, and a process number given to another
-program can not be mistaken for it. Where it runs is told by a small state file.
+program cannot be mistaken for it. Where it runs is told by a small state file.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class Standing:
 def up(folder: str | os.PathLike) -> Standing:
     """Have the broker run, with its data in this folder; start it if it does not.
 
-    Two calls at once start one server. InfrastructureError if it can not be started or does not answer.
+    Two calls at once start one server. InfrastructureError if it cannot be started or does not answer.
     """
     place = _Place(folder)
     try:
@@ -50,7 +50,7 @@ def up(folder: str | os.PathLike) -> Standing:
         with place.alone():
             return place.running_broker() or _start(place)
     except OSError as problem:
-        raise InfrastructureError(f"the broker can not be started: {problem}") from None
+        raise InfrastructureError(f"the broker cannot be started: {problem}") from None
 
 
 def status(folder: str | os.PathLike) -> Standing | None:

@@ -36,7 +36,7 @@ PORTS_TRIED = 3
 def up(folder: str | os.PathLike, *, install: bool = True) -> Standing:
     """Have RabbitMQ run, with its data in this folder; start it if it does not, and install it if it is missing.
 
-    Two calls at once start one node. InfrastructureError if it can not be started or does not answer.
+    Two calls at once start one node. InfrastructureError if it cannot be started or does not answer.
     """
     place = _Place(folder)
     try:
@@ -44,7 +44,7 @@ def up(folder: str | os.PathLike, *, install: bool = True) -> Standing:
         with place.alone():
             return place.running_broker(READY_WITHIN_SECONDS) or _start(place, install)
     except OSError as problem:
-        raise InfrastructureError(f"RabbitMQ can not be started: {problem}") from None
+        raise InfrastructureError(f"RabbitMQ cannot be started: {problem}") from None
 
 
 def status(folder: str | os.PathLike) -> Standing | None:

@@ -396,7 +396,7 @@ def test_a_worker_stops_when_asked(stage):
     asleep.wait_until(lambda: looks(asleep, alice), "the worker was to look for a task")
     asleep.wait(alice.has_been_silent_for(0.5))  # on its way into the pause Python may miss a signal
     alice.terminate()
-    alice.wait_exit(question="POLL_SECONDS is 60. What can end a pause before its time, and what can not?")
+    alice.wait_exit(question="POLL_SECONDS is 60. What can end a pause before its time, and what cannot?")
 
     ctrl_c = stage.scene("stopped with Ctrl-C in the middle of a task")
     ctrl_c.settings = QUICK

@@ -45,7 +45,7 @@ def embedded_binary() -> pathlib.Path:
 
 
 def _made_executable(binary: pathlib.Path) -> pathlib.Path:
-    """Some installers drop the executable bit; where it can not be set, a copy is run."""
+    """Some installers drop the executable bit; where it cannot be set, a copy is run."""
     try:
         binary.chmod(binary.stat().st_mode | 0o111)
     except OSError:

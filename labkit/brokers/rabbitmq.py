@@ -150,7 +150,7 @@ class RabbitMQ(AmqpBroker):
 
     def add_user(self, name: str, prefix: str, vhost: str = "/", password: str | None = None) -> Login:
         if not name or name == ADMINISTRATOR:
-            raise ValueError(f"a user of a submission can not be called {name!r}")
+            raise ValueError(f"a user of a submission cannot be called {name!r}")
         password = password or secrets.token_hex(16)
         api = self.api()
         api.put("users", name, password=password, tags="")
@@ -235,7 +235,7 @@ class RabbitMQ(AmqpBroker):
                     cwd=files.folder,
                 )
         except OSError as problem:
-            raise InfrastructureError(f"the broker can not be started: {problem}") from None
+            raise InfrastructureError(f"the broker cannot be started: {problem}") from None
         try:
             self._wait_until_it_answers(boot, said)
         except BaseException:

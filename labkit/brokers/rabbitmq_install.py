@@ -7,7 +7,7 @@ from labkit.installing import Package, install
 def install_rabbitmq(*, may_install: bool) -> str:
     """Install RabbitMQ where it is missing and return the path of its program. A line on stderr says what is done.
 
-    InfrastructureError, with what the user may do, where that can not be or may not be done.
+    InfrastructureError, with what the user may do, where that cannot be or may not be done.
     """
     return install(RABBITMQ, may_install=may_install)
 

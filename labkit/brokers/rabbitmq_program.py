@@ -84,7 +84,7 @@ def _asked_for(file: pathlib.Path) -> list[str]:
 
 
 def _erlang_library(program: str) -> pathlib.Path | None:
-    """The library of the Erlang that the program runs; None where that can not be told for sure."""
+    """The library of the Erlang that the program runs; None where that cannot be told for sure."""
     erl = shutil.which("erl")
     try:
         says = pathlib.Path(program).read_text(errors="replace")

@@ -2,7 +2,7 @@
 
 It needs no epmd and listens for no other node: that is one process less to end, two ports less to guard, and half
 a second less to wait. (Erlang's options -start_epmd, -erl_epmd_port and -dist_listen:
-https://www.erlang.org/doc/apps/erts/erl_cmd.html.) The price is that rabbitmqctl can not reach it; the management
+https://www.erlang.org/doc/apps/erts/erl_cmd.html.) The price is that rabbitmqctl cannot reach it; the management
 API can.
 """
 

@@ -164,7 +164,7 @@ class OwnServer(Broker):
     def add_user(self, name: str, prefix: str) -> Login:
         for word in (name, prefix):
             if not re.fullmatch(r"[A-Za-z0-9_.:{}/-]+", word):
-                raise ValueError(f"{word!r} can not stand in an access control list")
+                raise ValueError(f"{word!r} cannot stand in an access control list")
         if name == "default":
             raise ValueError("the user 'default' is the administrator")
         password = secrets.token_hex(16)
@@ -194,7 +194,7 @@ class OwnServer(Broker):
     def find_binary(self) -> str:
         """Return the path of a program that can be run, or raise InfrastructureError."""
         if self._binary is None or not os.access(self._binary, os.X_OK):
-            raise InfrastructureError(f"the broker's program can not be run: {self._binary}")
+            raise InfrastructureError(f"the broker's program cannot be run: {self._binary}")
         return str(self._binary)
 
     # ---- how it starts ----
@@ -222,7 +222,7 @@ class OwnServer(Broker):
                     cwd=self.data,
                 )
         except OSError as problem:
-            raise InfrastructureError(f"the broker can not be started: {problem}") from None
+            raise InfrastructureError(f"the broker cannot be started: {problem}") from None
         try:
             self._wait_until_ready()
         except NotReady as problem:

@@ -39,7 +39,7 @@ class Act:
     AT_MOST_ONCE = False  # whether a task in hand at a kill may be lost, as the lab's contract says
     CENSUS = True  # whether each look finds out where every task is
     LEFT = ""  # what it means that tasks still wait in the end, where that is as it should be
-    ASIDE = report.ASIDE  # the word for tasks that can not be done, and what it means
+    ASIDE = report.ASIDE  # the word for tasks that cannot be done, and what it means
     HOLDER = "list"  # what the broker keeps tasks in
     AGAIN = report.AGAIN  # what it means that a task was done more than once
     pace = "0"

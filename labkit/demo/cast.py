@@ -32,7 +32,7 @@ TERMINAL = {"TERM": "xterm-256color"}
 
 
 class BadRecording(Exception):
-    """The file can not be written, or not be read. Its text is one line for the user."""
+    """The file cannot be written, or not be read. Its text is one line for the user."""
 
 
 class Recording:

@@ -7,7 +7,7 @@ from labkit.demo.script import Script
 
 
 class BadProps(Exception):
-    """What the user gave to work on can not be used. Its text is one line for the user."""
+    """What the user gave to work on cannot be used. Its text is one line for the user."""
 
 
 class Props:
@@ -22,7 +22,7 @@ class Props:
         """photos: the folder that the user wants to see worked on, if any. Nothing is started yet.
 
         Raises:
-            BadProps: it can not be worked on.
+            BadProps: it cannot be worked on.
         """
         if photos is not None:
             raise BadProps(f"The demonstration of lab {lab.number} does not work on photographs.")

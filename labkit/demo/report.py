@@ -28,7 +28,7 @@ class Report:
     """story: of what was not seen, or ""; kept: places, each with what it is called; ask: lines for the room.
 
     facts: what else was counted, each with its meaning. left: what it means that tasks wait, if they should.
-    aside: the word for tasks that can not be done, and its meaning. again: why a task was done more than once.
+    aside: the word for tasks that cannot be done, and its meaning. again: why a task was done more than once.
     """
 
     verdict: Verdict

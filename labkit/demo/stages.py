@@ -22,7 +22,7 @@ def choose(asked: str) -> tuple[str, "Console | None"]:
     """The kind of stage to have, and the terminal that it needs; asked: a kind, or "" for the best that can be.
 
     Raises:
-        InfrastructureError: what was asked for can not be, or the tmux that there is will not do.
+        InfrastructureError: what was asked for cannot be, or the tmux that there is will not do.
     """
     if asked == PLAIN:
         return PLAIN, None

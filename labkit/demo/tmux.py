@@ -93,7 +93,7 @@ def require(program: str) -> str:
 def install(*, may_install: bool) -> str:
     """Install tmux where it is missing and return the path of its program. A line on stderr says what is done.
 
-    InfrastructureError, with what the user may do, where that can not be or may not be done.
+    InfrastructureError, with what the user may do, where that cannot be or may not be done.
     """
     package = Package(
         "tmux",
@@ -167,7 +167,7 @@ class Tmux:
         """Show it in the terminal that is our standard output.
 
         Raises:
-            InfrastructureError: it can not be shown there.
+            InfrastructureError: it cannot be shown there.
         """
         rich = os.environ.get("COLORTERM", "") in (
             "truecolor",

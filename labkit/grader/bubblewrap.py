@@ -63,7 +63,7 @@ def trouble() -> str:
 def install(*, may_install: bool) -> str:
     """Install bubblewrap where it is missing and return the path of its program. A line on stderr says what is done.
 
-    InfrastructureError, with what the user may do, where that can not be or may not be done.
+    InfrastructureError, with what the user may do, where that cannot be or may not be done.
     """
     package = Package(
         "bubblewrap",

@@ -363,7 +363,7 @@ def test_damaged_data_are_said_in_one_line():
 
 
 def test_a_missing_program_is_said_in_one_line(tmp_path, monkeypatch):
-    with pytest.raises(InfrastructureError, match=r"^the broker's program can not be run: .*nothing-here$"):
+    with pytest.raises(InfrastructureError, match=r"^the broker's program cannot be run: .*nothing-here$"):
         OwnServer(tmp_path / "nothing-here").start()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InfrastructureError, match=r"^neither valkey-server nor redis-server is on the PATH$"):

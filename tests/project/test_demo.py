@@ -1,4 +1,4 @@
-"""The demonstrations: they show what they say, and say what they can not show."""
+"""The demonstrations: they show what they say, and say what they cannot show."""
 
 import json
 import re

@@ -47,7 +47,7 @@ def test_a_signal_at_any_moment_ends_it_and_leaves_nothing(home, photos, lab, mo
 
 
 KILLED_AT = [
-    (3, "He can not, and does it again"),  # not at "SIGKILL!", where the only script may be dead already
+    (3, "He cannot, and does it again"),  # not at "SIGKILL!", where the only script may be dead already
     (1, "$ curl"),
     (2, "who knows nothing of it"),
     (4, "and waits for an answer"),

@@ -283,7 +283,7 @@ def test_virtual_hosts_come_and_go_many_at_once(broker):
 def test_what_the_api_refuses_is_said_in_one_line(broker):
     with pytest.raises(InfrastructureError, match=r"^RabbitMQ refused PUT /api/permissions/none/.*: 400"):
         broker.add_user("nobody", PREFIX, "none")
-    with pytest.raises(ValueError, match=r"can not be called 'administrator'"):
+    with pytest.raises(ValueError, match=r"cannot be called 'administrator'"):
         broker.add_user("administrator", PREFIX)
 
 
@@ -519,14 +519,14 @@ esac
 
 
 def test_a_container_comes_before_an_installation_if_its_image_can_be_had(bare, tmp_path, monkeypatch):
-    """The docker command is none: it stands for an engine that has the image, can pull it, or can not."""
+    """The docker command is none: it stands for an engine that has the image, can pull it, or cannot."""
     monkeypatch.delenv("AMQP_URL", raising=False)
     assert not isinstance(choose_rabbitmq("embedded"), RabbitMQContainer), "there is no docker command"
     pulled, reachable, asked = (tmp_path / name for name in ("pulled", "reachable", "asked"))
     put(bare, "docker", DOCKER.format(pulled=pulled, reachable=reachable, asked=asked))
     compose.compose_command.cache_clear()
     try:
-        assert not isinstance(choose_rabbitmq("embedded"), RabbitMQContainer), "its image can not be pulled"
+        assert not isinstance(choose_rabbitmq("embedded"), RabbitMQContainer), "its image cannot be pulled"
         assert asked.read_text().startswith("rabbitmq:4.")
         reachable.touch()
         assert isinstance(choose_rabbitmq("embedded"), RabbitMQContainer)

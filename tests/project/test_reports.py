@@ -221,7 +221,7 @@ def several(real):
 
 
 def not_here(real):
-    """One check can not be made on this broker."""
+    """One check cannot be made on this broker."""
     grade, folder = real("passed")
     checks = grade["labs"][0]["checks"]
     checks[11] = ended(checks[11], "not run", "A broker that is not ours is not killed.") | {"max_points": 0}

@@ -195,5 +195,5 @@ def test_what_keeps_it_from_starting_is_said_in_one_line(folder):
         standing.up(folder)
     assert standing.status(folder) is None
     blocked = folder / "server.log" / "broker"
-    with pytest.raises(InfrastructureError, match=r"^the broker can not be started: .*"):
+    with pytest.raises(InfrastructureError, match=r"^the broker cannot be started: .*"):
         standing.up(blocked)

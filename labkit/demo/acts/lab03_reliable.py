@@ -207,7 +207,7 @@ class Reliable(SideBySide):
     def see_recovered(self) -> Sight:
         hit = sorted(self.killed_with)
         words = f"{names(hit)}, in hand at a kill, were done all the same"
-        # dead: a photograph that can not be read
+        # dead: a photograph that cannot be read
         right = hit and set(hit) <= {*self.verdict.recovered, *self.verdict.dead}
         return judged(right, words, "the tasks in hand at a kill were recovered", "They were not.")
 
