@@ -277,7 +277,7 @@ def test(context: typer.Context, brokers: Brokers = "embedded", no_install: NoIn
 def bench(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PART]...", help="start, worker, idle, grading (default: all)."),
+        typer.Argument(metavar="[PART]...", help="start, worker, idle, grading, class (default: all)."),
     ] = None,
     *,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: a look, not a measurement.")] = False,

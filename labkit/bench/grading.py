@@ -1,15 +1,13 @@
 """How long a grading takes, whole processes, for each lab: its solution and its stub."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from labkit.bench import Row, seconds, timed
-from labkit.course import ROOT, Lab, labs
+from labkit.bench import Row, ended, seconds, timed
+from labkit.course import Lab, labs
 from labkit.janitor import temporary_folder
 
 
@@ -45,12 +43,6 @@ def grading(rounds: int) -> list[Row]:
 
 def graded(lab: Lab, folder: Path, results: Path) -> tuple[float, float]:
     """Grade a folder in a process of its own; return its seconds and its peak memory in MB."""
-    command = [sys.executable, "-m", "labkit", "check", str(lab.number)]
     options = ["--submission", str(folder), "--results", str(results)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    began = time.perf_counter()
-    process = subprocess.Popen([*command, *options], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode = 0  # waited for already
-    unit = 1024 * 1024 if sys.platform == "darwin" else 1024
-    return time.perf_counter() - began, usage.ru_maxrss / unit
+    seconds, megabytes, _ = ended(["check", str(lab.number), *options])
+    return seconds, megabytes

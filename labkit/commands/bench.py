@@ -9,13 +9,20 @@ import json
 from rich.console import Console
 from rich.table import Table
 
+from labkit.bench.batch import class_grading
 from labkit.bench.grading import grading
 from labkit.bench.start import broker_start
 from labkit.bench.workers import idle_cost, worker_overhead
 from labkit.course import ROOT, STATE
 from labkit.replacing import replace
 
-PARTS = {"start": broker_start, "worker": worker_overhead, "idle": idle_cost, "grading": grading}
+PARTS = {
+    "start": broker_start,
+    "worker": worker_overhead,
+    "idle": idle_cost,
+    "grading": grading,
+    "class": class_grading,
+}
 
 
 def run(parts: list[str], *, quick: bool) -> int:

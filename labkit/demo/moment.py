@@ -13,7 +13,9 @@ from labkit.grader.history import (
     COMMAND,
     EXITED,
     KILLED,
+    PAUSED,
     REPLY,
+    RESUMED,
     SENT,
     STARTED,
     WORK_FAILED,
@@ -26,7 +28,8 @@ from labkit.grader.scene import Scene
 from labkit.grader.verdict import in_hand
 from labkit.grader.words import clean
 
-STARTS, WAITS, PAUSES, WORKS, DEAD, ENDED = "starts", "waits", "pauses", "works", "killed", "ended"
+STARTS, WAITS, PAUSES, WORKS = "starts", "waits", "pauses", "works"  # it pauses between two looks, by itself
+FROZEN, DEAD, ENDED = "frozen", "killed", "ended"  # by SIGSTOP, by SIGKILL, or on its own
 WORK = (WORK_STARTED, WORK_FINISHED, WORK_FAILED)
 HOUSEKEEPING = ("SET", "EVAL", "EXISTS", "LMOVE", "INCR", "INCRBY")
 NEVER_SHOWN = ("PING", "SCAN", "queue.declare", "confirm.select")
@@ -39,7 +42,7 @@ Census = Callable[[], tuple[dict[int, list[str]], set[int]]]
 
 @dataclass(frozen=True)
 class WorkerView:
-    """One worker. task: the one that it works on, or was at when it was killed; share: how far it is, 0 to 1."""
+    """One worker. task: the one that it works on, or was at when it was stopped; share: how far it is, 0 to 1."""
 
     name: str
     state: str
@@ -109,22 +112,30 @@ class Moment:
     def worker(self, name: str) -> WorkerView:
         """What a worker is at."""
         own = self._own[name]
-        ends = {event.what: event.at for event in own if event.what in (KILLED, EXITED)}
         last = next((event for event in reversed(own) if event.what in WORK), None)
         working = last is not None and last.what == WORK_STARTED and bool(last.tasks)
-        if not ends and not working:
-            return WorkerView(name, self._idle(name) if any(event.verb for event in own) else STARTS)
-        state = DEAD if KILLED in ends else ENDED if ends else WORKS
+        halt, until = self._halt(own)
         if not working:
-            return WorkerView(name, state)
-        share = min(HARDLY_DONE, (ends.get(KILLED, self.at) - last.at) / self._expected)
-        return WorkerView(name, state, last.tasks[0], share)
+            return WorkerView(name, halt or self._idle(own))
+        share = (until - last.at) / self._expected
+        return WorkerView(name, halt or WORKS, last.tasks[0], min(max(0.0, share), HARDLY_DONE))
 
-    def _idle(self, name: str) -> str:
-        """Whether it takes with a command that waits at the broker, or pauses by itself."""
-        takes = [
-            event for event in self._own[name] if event.what == COMMAND and event.verb in TAKING - {"EVAL"}
-        ]
+    def _halt(self, own: list[Event]) -> tuple[str, float]:
+        """What keeps a worker from going on, if anything, and the time up to which it went on."""
+        last = {event.what: event.at for event in own}
+        for what, state in ((KILLED, DEAD), (EXITED, ENDED)):
+            if what in last:
+                return state, last[what]
+        if last.get(PAUSED, -1.0) > last.get(RESUMED, -1.0):
+            return FROZEN, last[PAUSED]
+        return "", self.at
+
+    @staticmethod
+    def _idle(own: list[Event]) -> str:
+        """Whether it still starts, takes with a command that waits at the broker, or pauses by itself."""
+        if not any(event.verb for event in own):
+            return STARTS
+        takes = [event for event in own if event.what == COMMAND and event.verb in TAKING - {"EVAL"}]
         return WAITS if takes and takes[-1].blocking else PAUSES
 
     def commands(self, name: str) -> int:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Sequence
 
-from labkit.demo.moment import DEAD, ENDED, PAUSES, STARTS, WAITS, WORKS, Moment, WorkerView
+from labkit.demo.moment import DEAD, ENDED, FROZEN, PAUSES, STARTS, WAITS, WORKS, Moment, WorkerView
 from labkit.demo.view import (
     BROKER,
     FAINT,
@@ -25,6 +25,7 @@ STATES = {
     WAITS: Words("○ waits"),
     PAUSES: Words("○ pauses"),
     WORKS: Words("● works", IN_HAND),
+    FROZEN: Words("‖ PAUSED", GONE),
     DEAD: Words("✗ KILLED", GONE),
     ENDED: Words("– ended", FAINT),
 }

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 from labkit.brokers import InfrastructureError
 from labkit.demo import tmux
 from labkit.demo.keyboard import Keyboard
-from labkit.demo.stage import PlainStage, Stage
+from labkit.demo.stage import PlainStage, Stage, write
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN, SINGLE, TMUX = "plain", "single", "tmux"
 NO_TMUX = "single, since there is no tmux"
+NOT_LIVE = "plain lines: a live stage"
 IN_ONE = "(everything is in one terminal: tmux, for several, is not installed)"
 
 
 def choose(asked: str) -> tuple[str, "Console | None"]:
     """The kind of stage to have, and the terminal that it needs; asked: a kind, or "" for the best that can be.
+
+    Who sits at a terminal that will not do for more than plain lines is told what is missing.
 
     Raises:
         InfrastructureError: what was asked for cannot be, or the tmux that there is will not do.
@@ -30,6 +33,8 @@ def choose(asked: str) -> tuple[str, "Console | None"]:
     if console is None:
         if asked:
             raise InfrastructureError(f"--{asked} {trouble}; --plain prints lines")
+        if sys.stdout.isatty():
+            write(sys.stderr, f"lab: {NOT_LIVE} {trouble}")
         return PLAIN, None
     if asked == SINGLE:
         return SINGLE, console

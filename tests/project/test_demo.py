@@ -167,7 +167,7 @@ def test_lab_2_compares_both_and_survives_its_broker(home):
     turns = r"in line +alice, bob, carol .*\n.* woken +14 carol 15 alice 16 bob 17 carol "
     assert any(re.search(turns, moment) for moment in moments), "who waits, and who was woken"
     assert "[seen] the broker gave task 18 to alice, who knows nothing of it\n" in ended.stdout
-    frozen = [moment for moment in moments if re.search(r"alice +‖ frozen", moment)]
+    frozen = [moment for moment in moments if re.search(r"alice +‖ PAUSED", moment)]
     assert any(re.search(r"only in memory +1 +18 ", moment) for moment in frozen)
     assert re.search(r"\w+ is still at task 22; meanwhile \d by \w+ and \d by \w+\n", ended.stdout)
     assert "[seen] tasks 32, 33 and 34 are done, and nobody needed the broker for that\n" in ended.stdout

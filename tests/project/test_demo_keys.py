@@ -22,7 +22,8 @@ class Presenter:
     """Types at a demonstration in one terminal, and reads what it shows."""
 
     def __init__(self, home, photos, **asked):
-        self.demo = Demo(home, photos=photos, **({"stage": "single", "auto": False} | asked))
+        folder = {"photos": photos} if photos else {}
+        self.demo = Demo(home, **({"stage": "single", "auto": False} | folder | asked))
         self.terminal = Terminal(self.demo)
 
     def types(self, keys):
@@ -38,10 +39,10 @@ class Presenter:
             self.terminal.read_until(each.encode())
             self.terminal.seen = self.terminal.seen.partition(each.encode())[2]
 
-    def goes_on_until(self, words):
-        """Press Enter at every cue until the words are shown."""
+    def goes_on_until(self, words, waits=WAITS):
+        """Press Enter at every cue until the words are shown; waits: what the stage says at a cue."""
         while words.encode() not in self.terminal.seen:
-            shown, cue, later = self.terminal.seen.partition(WAITS.encode())
+            shown, cue, later = self.terminal.seen.partition(waits.encode())
             if cue:
                 self.terminal.seen = later
                 self.types("\r")
@@ -106,6 +107,34 @@ def test_hands_are_laid_on_workers_and_broker_and_a_step_sets_all_anew(presenter
     presenter.sees(f"there is no step 99: the last is {STEPS}")
     presenter.types("3\r")
     presenter.sees(f"step 3 of {STEPS}", "are at work")
+    family = family_of(presenter.terminal.pid)
+    presenter.types("q")
+    assert presenter.end() == 0
+    assert presenter.demo.leaves_nothing(family)
+
+
+IN_OTHER_LABS = [
+    (1, "are at work"),
+    (2, "alice waits at the broker"),
+    (4, "3 tasks are delivered, task"),
+    (5, "5 mails are sent"),
+    (6, "are at work"),
+]
+
+
+@pytest.mark.parametrize(("lab", "moment"), IN_OTHER_LABS)
+def test_hands_are_laid_on_every_lab_and_the_room_sees_it(home, photos, lab, moment):
+    waits = HELP.format(last=script.read(course.lab(lab)).last)
+    presenter = Presenter(home, photos if lab == 6 else None, lab=lab)
+    presenter.goes_on_until(moment, waits)
+    presenter.types("p")
+    presenter.sees("is paused (SIGSTOP)", "‖ PAUSED")
+    presenter.types("p")
+    presenter.sees("goes on (SIGCONT))")
+    presenter.types("b")
+    presenter.sees("the broker was killed with SIGKILL)", "the broker was started again")
+    presenter.types("k")
+    presenter.sees("was killed with SIGKILL)", "✗ KILLED")
     family = family_of(presenter.terminal.pid)
     presenter.types("q")
     assert presenter.end() == 0

@@ -389,6 +389,17 @@ def test_what_cannot_be_is_said_in_one_line(room, home, options, says, size, wor
     assert not list(stage.demo.temporary.iterdir())
 
 
+def test_a_terminal_that_is_too_small_has_plain_lines_and_is_told_why(room):
+    stage = room(size=(70, 24))
+    stage.sees("[seen] popper and alice are at work")
+    words = f"{stages.NOT_LIVE} needs a terminal of 80 × 24 characters, and this has 70 × 24"
+    assert stage.said.read_text() == f"lab: {words}\n"
+    family = stage.processes()
+    stage.types("C-c")
+    assert stage.status() == 128 + signal.SIGINT
+    assert stage.leaves_nothing(family)
+
+
 def without_tmux():
     """A PATH on which there is none."""
     return "/nonexistent"

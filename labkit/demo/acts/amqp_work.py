@@ -6,7 +6,7 @@ import math
 from labkit.demo import panels
 from labkit.demo.acts.amqp_queues import ACKNOWLEDGED, Queues, in_hand
 from labkit.demo.acts.image_work import ImageWork
-from labkit.demo.moment import DEAD, WAITS, Moment
+from labkit.demo.moment import DEAD, FROZEN, WAITS, Moment
 from labkit.demo.props import Props
 from labkit.demo.script import Script
 from labkit.demo.view import DONE, FAINT, GONE, IN_HAND, STRONG, WAITING, Cell, Panel, Tiles, Words
@@ -64,7 +64,7 @@ class AmqpWork(ImageWork):
             cells: list[Cell] = list(panels.worker_cells(worker, self.called, holds=worker.state != DEAD))
             if self.at_broker_kill and worker.state == WAITS and not actor.waits_for_a_task():
                 cells[1] = Words("✗ no broker", GONE)
-            elif worker.state != DEAD and self.held_after(name):
+            elif worker.state not in (DEAD, FROZEN) and self.held_after(name):
                 cells[1:3] = (
                     Words("‖ held", IN_HAND),
                     f"{self.held_after(name):>2}  done, the broker not told",

@@ -7,7 +7,7 @@ from labkit.demo import panels
 from labkit.demo.act import listed
 from labkit.demo.acts.in_line import InLine
 from labkit.demo.acts.pairs import Pairs
-from labkit.demo.moment import DEAD, ENDED, Moment
+from labkit.demo.moment import DEAD, ENDED, FROZEN, Moment
 from labkit.demo.props import Props
 from labkit.demo.script import Script
 from labkit.demo.sight import PATIENCE, Sight, judged
@@ -64,10 +64,8 @@ class Blocking(InLine):
                 continue  # it has gone home, and others need its place
             holds = worker.state != DEAD or worker.task in moment.elsewhere
             cells: list[Cell] = list(panels.worker_cells(worker, self.called, holds=holds))
-            if not moment.broker_up and not worker.task:
+            if not moment.broker_up and not worker.task and worker.state != FROZEN:
                 cells[1] = Words("✗ no broker", GONE)
-            elif name == self.frozen:
-                cells[1] = Words("‖ frozen", GONE)
             counts = (
                 panels.number(moment.commands(name), width=8),
                 panels.number(moment.rate(name), 1, width=9),

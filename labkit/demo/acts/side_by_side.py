@@ -6,13 +6,13 @@ from labkit.course import Lab
 from labkit.demo import panels
 from labkit.demo.acts.image_work import ImageWork, Photographs
 from labkit.demo.acts.two_worlds import TwoWorlds
-from labkit.demo.moment import DEAD, ENDED, Moment
+from labkit.demo.moment import DEAD, ENDED, FROZEN, Moment
 from labkit.demo.props import Props
 from labkit.demo.script import Script
 from labkit.demo.sight import PATIENCE, Sight, judged
 from labkit.demo.view import FAINT, GONE, IN_HAND, PLAIN, STRONG, Cell, Panel, Words
 from labkit.demo.watch import Watch
-from labkit.grader.history import COMMAND, PAUSED, REPLY, RESUMED, WORK_FINISHED, WORK_STARTED
+from labkit.grader.history import COMMAND, REPLY, WORK_FINISHED, WORK_STARTED
 from labkit.grader.scene import Scene
 from labkit.grader.words import names
 
@@ -59,9 +59,7 @@ class SideBySide(ImageWork):
             had = moment.in_list(f"{self.queue}:processing:{name}") + moment.elsewhere
             holds = worker.state != DEAD or worker.task in had
             cells: list[Cell] = list(panels.worker_cells(worker, self.called, holds=holds))
-            if worker.state != DEAD and _is_paused(moment, name):
-                cells[1] = Words("‖ PAUSED", GONE)
-            elif worker.state != DEAD and self.held_after(name):
+            if worker.state not in (DEAD, FROZEN) and self.held_after(name):
                 cells[1:3] = (
                     Words("‖ held", IN_HAND),
                     f"{self.held_after(name):>2}  done, the broker not told",
@@ -200,9 +198,3 @@ class SideBySide(ImageWork):
 
     def key(self, kind: str, name: str) -> str:
         return f"{self.scene.queue}:{kind}:{name}"
-
-
-def _is_paused(moment: Moment, name: str) -> bool:
-    """Whether the process stands still."""
-    changes = [event.what for event in moment.events if event.who == name and event.what in (PAUSED, RESUMED)]
-    return changes[-1:] == [PAUSED]

@@ -3,13 +3,9 @@
 from collections.abc import Callable, Iterable
 
 from labkit.demo import panels
-from labkit.demo.moment import DEAD, Moment
+from labkit.demo.moment import DEAD, FROZEN, Moment
 from labkit.demo.view import DONE, FAINT, GONE, IN_HAND, PLAIN, STRONG, WAITING, Cell, Panel, Words
-from labkit.grader.history import EXITED, KILLED, PAUSED, RESUMED, STARTED
 from labkit.grader.scene import Scene
-
-PAUSED_CELL = Words("‖ PAUSED", GONE)
-_SIGNALS = (PAUSED, RESUMED, KILLED, EXITED, STARTED)
 
 
 class WebhookQueue:
@@ -40,17 +36,10 @@ class WebhookQueue:
         for name in workers:
             worker = moment.worker(name)
             holds = worker.state != DEAD or worker.task in moment.in_list(self.list_of(name))
-            cells: list[Cell] = list(panels.worker_cells(worker, called, holds=holds))
-            paused = self._is_paused(name)
-            if paused:
-                cells[1] = PAUSED_CELL
-            rows.append((*cells, self._lease_cell(name, watched=paused or worker.state == DEAD)))
+            lease = self._lease_cell(name, watched=worker.state in (DEAD, FROZEN))
+            rows.append((*panels.worker_cells(worker, called, holds=holds), lease))
         heads = ("", "", "in hand", "progress", "lease")
         return panels.workers_panel((8, 8, 0, 14, 9), rows, heads, lines=2)
-
-    def _is_paused(self, name: str) -> bool:
-        told = [e.what for e in self.scene.history.events(who=name) if e.what in _SIGNALS]
-        return told[-1:] == [PAUSED]
 
     def _lease_cell(self, name: str, *, watched: bool) -> Cell:
         """watched: nobody renews it, and the room sees it run out."""
