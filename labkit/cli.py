@@ -216,7 +216,7 @@ def demo(
     ] = False,
     speed: Annotated[
         float | None,
-        typer.Option(metavar="X", min=0.05, max=100, help="2: twice as fast; 0.5: half as fast."),
+        typer.Option(metavar="X", min=0.25, max=100, help="2: twice as fast; 0.5: half as fast."),
     ] = None,
     record: Annotated[
         Path | None, typer.Option(metavar="FILE.cast", help="Record it, as asciinema does.")

@@ -27,13 +27,15 @@ from labkit.demo.script import NoScript
 from labkit.demo.signals import Signals, Stopped
 from labkit.demo.stage import Stage, write
 from labkit.demo.watch import Watch
-from labkit.grader.failure import InfrastructureError, NotApplicable
+from labkit.grader.failure import InfrastructureError, NotApplicable, TooSlow
 from labkit.grader.run import BadBroker, Run
 from labkit.grader.scene import Scene
 from labkit.grader.submission import BadSubmission
 from labkit.grader.submission import read as read_submission
+from labkit.resp import ReplyError
 
 PASSED, NOT_SEEN, WRONG_COMMAND, INFRASTRUCTURE = 0, 1, 2, 3
+SLOWEST = 0.25  # times the usual speed: still slower, and what is waited for would not come in time
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def play(request: Request) -> int:
             status, words = stopped.status, "the demonstration was stopped; nothing of it is left running"
         except (NoScript, BadProps, BadSubmission, BadSpeed, BadRecording, BadBroker) as wrong:
             status, words = WRONG_COMMAND, str(wrong)
-        except (InfrastructureError, OSError) as trouble:
+        except (InfrastructureError, OSError, ReplyError, TooSlow) as trouble:
             status, words = INFRASTRUCTURE, str(trouble)
         with contextlib.suppress(Stopped):
             write(sys.stderr, f"lab: {words}")
@@ -165,9 +167,11 @@ class Performance:
         scene = scene or run.scene(self.lab.title, seed=0)
         try:
             yield scene
-        finally:
+        except Jump:
             if scene.broker is run.broker:
-                scene.restart_broker()  # the next scene may need it
+                scene.restart_broker()  # the next scene needs it
+            raise
+        finally:
             scene.close()
             if scene.broker is not run.broker:
                 run.end_broker(scene.broker)
@@ -190,7 +194,7 @@ def _speed(text: str) -> float:
         speed = float(text)
     except ValueError:
         speed = 0
-    if not 0.05 <= speed <= 100:
+    if not SLOWEST <= speed <= 100:
         raise BadSpeed(f"LAB_DEMO_SPEED is {text!r}; it is a number such as 0.5 (slower) or 2 (faster).")
     return speed
 

@@ -119,8 +119,14 @@ class Act:
 
     def do_stop(self, name: str) -> None:
         """SIGTERM; the worker finishes what it has in hand."""
-        self.workers[name].terminate()
+        self.ask_to_stop(name)
         self.watch.until(lambda: not self.workers[name].running)
+
+    def ask_to_stop(self, name: str) -> None:
+        """SIGTERM; one that somebody has paused goes on, or it would never hear of it."""
+        self.workers[name].terminate()
+        if self.workers[name].process.paused:
+            self.workers[name].resume()
 
     def do_hold(self) -> None:
         """Make the work on any task wait before it begins: what is to be seen then is not left to luck."""
@@ -159,7 +165,11 @@ class Act:
     def do_count(self) -> str:
         """Wait until all is done, or nothing moves any more, and judge; return the story of what is amiss."""
         self.do_release()
-        self.scene.restart_broker()
+        if self.scene.holdings.broker_down:
+            self.do_restart_broker()
+        for worker in self.workers.values():
+            if worker.running and worker.process.paused:
+                worker.resume()
         self.watch.until(lambda: self._complete() or self._settled())
         try:
             self.verdict = self.scene.wait_done(within=0, at_most_once=self.AT_MOST_ONCE)

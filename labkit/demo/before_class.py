@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from rich.console import Console
+
 from labkit import course
 from labkit.brokers import choose, choose_rabbitmq
 from labkit.brokers.base import Broker, InfrastructureError
@@ -83,6 +85,11 @@ def _terminal() -> Found:
         )
     if width < WIDTH or height < HEIGHT:
         return Found(False, size, f"it needs {WIDTH} x {HEIGHT}: make the window larger, or the type smaller")
+    if Console().is_dumb_terminal:
+        term = os.environ.get("TERM", "")
+        return Found(
+            False, f"{size}, TERM {term!r}: it cannot move its cursor", "set TERM, such as xterm-256color"
+        )
     larger = width > WIDE and height > HIGH
     return Found(True, size, "there is room for larger type: can the last row read this?" if larger else "")
 

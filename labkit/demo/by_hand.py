@@ -10,7 +10,8 @@ from labkit.demo.watch import Watch
 from labkit.grader.actor import Actor
 from labkit.grader.failure import CheckFailed, InfrastructureError
 
-NAMES = ("alice", "bob", "carol", "dave")  # as many as a small screen has rows for
+MOST = 4  # workers: as many as a small screen has rows for
+NAMES = ("eve", "frank", "heidi", "ivan")  # none that a script uses: it would have two workers of one name
 
 
 class ByHand:
@@ -18,7 +19,6 @@ class ByHand:
 
     def __init__(self, act: Act, watch: Watch) -> None:
         self._act, self._watch = act, watch
-        self._paused: list[str] = []
         self._busy = False
         self._does = {
             KILL: self._kill,
@@ -29,7 +29,9 @@ class ByHand:
         }
 
     def __call__(self, key: str) -> None:
-        if self._busy:  # such as with a broker that starts: keys are heard meanwhile
+        if (
+            self._busy or self._watch.hurries
+        ):  # with a broker that starts, or on the way to a step: nobody sees it
             return
         self._busy = True
         try:
@@ -41,24 +43,20 @@ class ByHand:
         self._watch.line(NOTE, f"(by hand: {words})")
 
     def _kill(self) -> str:
-        name = self._one()
+        name = self._one() or next(iter(self._living()), "")
         if not name:
             return "there is no worker to kill"
         self._living()[name].kill("by hand")
-        self._paused = [each for each in self._paused if each != name]
         return f"{name} was killed with SIGKILL"
 
     def _pause(self) -> str:
-        self._paused = [name for name in self._paused if name in self._living()]
-        if self._paused:
-            name = self._paused.pop()
-            self._living()[name].resume()
-            return f"{name} goes on (SIGCONT)"
+        if paused := [name for name, actor in self._living().items() if actor.process.paused]:
+            self._living()[paused[-1]].resume()
+            return f"{paused[-1]} goes on (SIGCONT)"
         name = self._one()
         if not name:
             return "there is no worker to pause"
         self._living()[name].pause()
-        self._paused.append(name)
         return f"{name} is paused (SIGSTOP); p once more, and it goes on"
 
     def _restart_broker(self) -> str:
@@ -72,14 +70,16 @@ class ByHand:
         return "the broker was started again, on what it had written down"
 
     def _add(self) -> str:
-        name = next((name for name in NAMES if name not in self._living()), "")
-        if not name:
-            return f"{len(NAMES)} workers are enough for this stage"
+        if not self._act.scene.holdings.is_ready():
+            return "the broker is not there yet"
+        if len(self._living()) >= MOST:
+            return f"{MOST} workers are enough for this stage"
+        name = next(name for name in NAMES if name not in self._living())
         self._act.do_worker(name)
         return f"{name} was started"
 
     def _remove(self) -> str:
-        living = [name for name in self._living() if name not in self._paused]
+        living = self._awake()
         if not living:
             return "there is no worker to stop"
         self._living()[living[-1]].terminate()
@@ -89,7 +89,9 @@ class ByHand:
         return {name: actor for name, actor in self._act.workers.items() if actor.running}
 
     def _one(self) -> str:
-        """A worker to lay hands on: the first that has a task in hand, or the first of all."""
-        at_work = self._act.scene.at_work()
-        living = [name for name in self._living() if name not in self._paused]
-        return next((name for name in living if name in at_work), next(iter(living), ""))
+        """A worker to lay hands on: the first that has a task in hand, or the first of all; none that stands still."""
+        at_work, awake = self._act.scene.at_work(), self._awake()
+        return next((name for name in awake if name in at_work), next(iter(awake), ""))
+
+    def _awake(self) -> list[str]:
+        return [name for name, actor in self._living().items() if not actor.process.paused]

@@ -14,11 +14,13 @@ from labkit.demo.sight import Sight
 from labkit.demo.stage import NOT_SEEN, NOTE, SAY, SEEN
 from labkit.demo.watch import Watch
 from labkit.grader.failure import CheckFailed
+from labkit.resp import ReplyError
 
 EXPECTANT = ("...", "?")  # after a line that ends so the room reads first, otherwise while the thing happens
 LAST_LOOK_SECONDS = 1.5
 LEFT_OUT = "(left out: the steps that build on what was not seen)"
 TO_BE_SEEN = "This was to be seen: "
+BROKER_SAYS = "The broker says: "
 
 
 class Player:
@@ -40,7 +42,7 @@ class Player:
         read_until = 0.0
         for step in self.script.steps:
             self.watch.read(read_until)
-            self._hurry(step.number < first)
+            self._hurry(step.number < first and self.passed)
             if not (self.passed or step.always):
                 self._leave_out()
                 continue
@@ -70,6 +72,7 @@ class Player:
             self.watch.hurries = hurries
             self.act.do_pace(self.act.pace)
             if not hurries:
+                self.watch.presenter.goes_on()  # what was pressed on the way was not meant for this step
                 self.watch.presenter.tell("")
 
     def _play(self, step: Step) -> float:
@@ -80,7 +83,7 @@ class Player:
             if not self.passed and not step.always:
                 return read_until
         for name, *args in step.see:
-            self._see(getattr(self.act, f"see_{name}")(*args))
+            self._see(name, args)
             if not self.passed and not step.always:
                 break
         return read_until
@@ -100,14 +103,15 @@ class Player:
     def _do(self, name: str, args: list[str]) -> None:
         try:
             self._fail(getattr(self.act, f"do_{name}")(*args) or "")
-        except CheckFailed as failure:
+        except (CheckFailed, ReplyError) as failure:
             self._fail(str(failure))
             self.watch.line(NOT_SEEN, _first_line(failure))
 
-    def _see(self, sight: Sight) -> None:
+    def _see(self, name: str, args: list[str]) -> None:
         """Wait for a sight and say whether it came; one that need not be waited for is looked for once."""
-        instead = ""
+        sight, instead = Sight(" ".join([name, *args]), lambda: None, within=0), ""
         try:
+            sight = getattr(self.act, f"see_{name}")(*args)
             expected, task = TO_BE_SEEN + sight.words, self.act.task
             seen = (
                 self.watch.expect(sight.there, expected, sight.within, task)
@@ -117,13 +121,17 @@ class Player:
         except CheckFailed as failure:
             seen, instead = None, _first_line(failure)
             self._fail(str(failure))
+        except ReplyError as error:  # such as WRONGTYPE: the code on stage has put something else there
+            seen, instead = None, f"{BROKER_SAYS}{error}"
+            self._fail(instead)
         self.watch.show()
         if seen:
             self.watch.line(SEEN, seen if isinstance(seen, str) else sight.words)
             return
         self.passed = False
+        self._hurry(False)  # on the way to a step, too: the room is told why it does not get there
         self.watch.line(NOT_SEEN, sight.words)
-        if not sight.within or instead.startswith(TO_BE_SEEN):
+        if not instead.startswith(BROKER_SAYS) and (not sight.within or instead.startswith(TO_BE_SEEN)):
             instead = sight.instead()
         if instead:
             self.watch.line(NOTE, instead)
@@ -134,5 +142,5 @@ class Player:
         self.story = self.story or story
 
 
-def _first_line(failure: CheckFailed) -> str:
+def _first_line(failure: Exception) -> str:
     return str(failure).partition("\n")[0]

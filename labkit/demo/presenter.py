@@ -59,6 +59,8 @@ class Presenter:
     def tell(self, words: str) -> None:
         """Say what is waited for: in the place where the keys are told."""
         self._told = words
+        if self._digits:  # Enter would go there: that is what has to be told
+            words = f"to step {self._digits}: Enter; Esc: stay here"
         self.stage.prompt(words or HELP.format(last=self._steps))
 
     def _press(self, key: str) -> None:
@@ -67,7 +69,7 @@ class Presenter:
             raise Quit
         if key.isascii() and key.isdigit():
             self._digits = (digits + key).lstrip("0")[-len(str(self._steps)) :]
-            self.stage.prompt(f"to step {self._digits}: Enter; Esc: stay here")
+            self.tell(self._told)
         elif key in ON and digits:
             if int(digits) <= self._steps:
                 raise Jump(int(digits))

@@ -1,5 +1,6 @@
 """All waiting of a demonstration: meanwhile the moment is shown, several times a second, and signals are heard."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from labkit.demo.sight import PATIENCE
 from labkit.demo.signals import Signals
 from labkit.demo.stage import NOT_SEEN, Stage
 from labkit.demo.view import View
+from labkit.grader.failure import InfrastructureError
 from labkit.grader.scene import Scene
 from labkit.resp import ReplyError
 
@@ -72,8 +74,9 @@ class Watch:
         pool = ThreadPoolExecutor(1, "meanwhile")
         made = pool.submit(call)
         pool.shutdown(wait=False)
-        self.until(made.done, within)
-        made.result(timeout=0)
+        if not self.until(made.done, within):
+            raise InfrastructureError(f"the broker did not answer within {within:g} s")
+        made.result()
 
     def pause(self, seconds: float) -> None:
         """Give the room time; nothing else is awaited by the clock. Not scaled by speed."""
@@ -101,12 +104,13 @@ class Watch:
             self.show()
 
     def show(self) -> None:
-        """Show the moment now; while the broker is down, one whose panels need it stays as it was."""
-        try:
-            self.stage.show(self.view())
-        except (OSError, ReplyError):
-            if not self.scene.holdings.broker_down:
-                raise
+        """Show the moment now; one whose panels the broker does not answer stays as it was."""
+        with contextlib.suppress(ReplyError):  # a key may hold what the code on stage has put there
+            try:
+                self.stage.show(self.view())
+            except OSError:
+                if not self.scene.holdings.broker_down:
+                    raise
         self._next_frame = time.monotonic() + FRAME_SECONDS
 
     def line(self, kind: str, text: str) -> float:

@@ -12,7 +12,7 @@ from labkit.grader.tasks import Task
 from labkit.grader.verdict import Verdict
 from labkit.grader.words import counted, names
 
-NO_BROKER = {"VALKEY_URL": "redis://127.0.0.1:1/0", "AMQP_URL": "amqp://guest:secret@127.0.0.1:1/%2F"}
+NO_BROKER = {"VALKEY_URL": "redis://:secret@127.0.0.1:1/0", "AMQP_URL": "amqp://guest:secret@127.0.0.1:1/%2F"}
 RECONNECTS = 20  # in a second and a half: waits of 0.05 s that double need about 5
 
 

@@ -46,6 +46,7 @@ class Process:
         self.started = threading.Event()
         self.signalled = threading.Event()  # the last signal has been sent
         self.killed = False
+        self.paused = False  # by SIGSTOP
         self.excused = False  # whether it may end with a status other than 0
         self.ended_because = ""  # of which limit it was ended, in words
         self.out, self.err, self.stacks = (folder / f"{number}.{kind}" for kind in ("out", "err", "stacks"))
@@ -104,10 +105,12 @@ class Process:
         self._signal_and_wait(signal.SIGINT)
 
     def pause(self) -> None:
+        self.paused = True
         self._history.add(self.name, PAUSED, detail="SIGSTOP")
         self._signal_and_wait(signal.SIGSTOP, group=True)
 
     def resume(self) -> None:
+        self.paused = False
         self._history.add(self.name, RESUMED, detail="SIGCONT")
         self.signal(signal.SIGCONT, group=True)
 

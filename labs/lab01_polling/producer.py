@@ -92,7 +92,8 @@ def main():
             enqueue(broker, task)
             print(f"queued {task['id']}  to {task['to']}", flush=True)
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        # of the address only what follows an @: before it stands the password
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 HTTP_SECONDS = float(os.environ.get("HTTP_SECONDS", "10"))  # how long an endpoint may be silent
 VERSION = 1
 MOST_RETRIES = 20
+DEEPEST_TASK = 50  # deeper ones can be read where they cannot be written any more
 LARGEST_TASK = 64 * 1024  # bytes; larger data belongs into a file store, and its address into the task
 TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 LONGEST_RETRY_AFTER = 3600  # seconds; who asks for more gets this
@@ -45,11 +46,17 @@ def new_task(url, event, payload, max_retries=5):
 def read_task(body):
     """The task in a body from the queue, as a dict. Raises PermanentError, with the reason, for anything else."""
     try:
-        task = json.loads(body, parse_float=finite, parse_constant=finite)
+        text = body.decode() if isinstance(body, bytes) else body  # json.loads would read UTF-16 as well
+        task = json.loads(text, parse_float=finite, parse_constant=finite)
+        too_deep = depth(task) > DEEPEST_TASK
     except UnicodeDecodeError:
         raise PermanentError("not UTF-8") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        too_deep = True
+    except ValueError as error:
         raise PermanentError(f"not JSON: {error}") from None
+    if too_deep:
+        raise PermanentError(f"lists and objects in one another, more than {DEEPEST_TASK} deep")
     if not isinstance(task, dict):
         raise PermanentError("not a JSON object")
     try:
@@ -67,6 +74,12 @@ def read_task(body):
     if size > LARGEST_TASK:
         raise PermanentError(f"a task of {size:,} bytes; {LARGEST_TASK:,} are allowed")
     return task
+
+
+def depth(value):
+    """How many lists and objects are in one another, at the most: 1 for {}, 2 for {"data": []}."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
 
 
 def finite(text):

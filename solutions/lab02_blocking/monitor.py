@@ -55,7 +55,8 @@ def main():
     try:
         watch(valkey.Valkey.from_url(VALKEY_URL, socket_timeout=5), asked.once, asked.json)
     except (valkey.ConnectionError, valkey.TimeoutError) as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        # of the address only what follows an @: before it stands the password
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     except KeyboardInterrupt:
         pass
 

@@ -66,7 +66,8 @@ def main():
                 enqueue_when_there_is_room(broker, task)
             print(f"queued {task['id']}  {operation} {photo}", flush=True)
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        # of the address only what follows an @: before it stands the password
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     except KeyboardInterrupt:
         sys.exit("stopped")
 

@@ -50,7 +50,8 @@ def main():
                 break
             time.sleep(EVERY_SECONDS)
     except (valkey.ConnectionError, valkey.TimeoutError) as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        # of the address only what follows an @: before it stands the password
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     except KeyboardInterrupt:
         pass
 

@@ -59,11 +59,12 @@ def inside_input(name):
     folder = INPUT_DIR.resolve()
     try:
         path = (folder / name).resolve()
-    except (OSError, ValueError):
-        raise Rejected(f"{name!r} is not a file name") from None
+        there = path.is_file()
+    except (OSError, ValueError):  # such as a name that is too long for any file
+        raise Rejected(f"{name!r:.60} is not a file name") from None
     if not path.is_relative_to(folder):
         raise Rejected(f"{name!r} leaves the input folder")
-    if not path.is_file():
+    if not there:
         raise Rejected(f"there is no image {name!r}")
     return path
 

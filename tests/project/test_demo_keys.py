@@ -57,12 +57,24 @@ class Presenter:
 
 
 @pytest.fixture
-def presenter(home, photos):
-    made = Presenter(home, photos)
-    yield made
-    with contextlib.suppress(ProcessLookupError, ChildProcessError):
-        os.kill(made.terminal.pid, signal.SIGKILL)
-        made.terminal.status()
+def performance(home):
+    """Begins a demonstration; whatever becomes of the test, it is ended."""
+    made = []
+
+    def begin(photos, **asked):
+        made.append(Presenter(home, photos, **asked))
+        return made[-1]
+
+    yield begin
+    for each in made:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(each.terminal.pid, signal.SIGKILL)
+            each.terminal.status()
+
+
+@pytest.fixture
+def presenter(performance, photos):
+    return performance(photos)
 
 
 def test_each_step_waits_for_a_key_and_q_ends_it(presenter):
@@ -113,6 +125,35 @@ def test_hands_are_laid_on_workers_and_broker_and_a_step_sets_all_anew(presenter
     assert presenter.demo.leaves_nothing(family)
 
 
+def test_a_number_that_waits_for_enter_stays_told(presenter):
+    presenter.sees(f"step 1 of {STEPS}")
+    presenter.types("\r2")
+    presenter.sees(
+        "to step 2: Enter; Esc: stay here", f"step 2 of {STEPS}", "to step 2: Enter; Esc: stay here"
+    )
+    presenter.types("\x7f")
+    presenter.sees(WAITS)
+    presenter.types("q")
+    assert presenter.end() == 0
+
+
+def test_who_is_paused_can_be_killed_and_one_more_comes_under_a_new_name(presenter):
+    presenter.goes_on_until("are at work")
+    for _ in range(2):
+        presenter.types("k")
+        presenter.sees("was killed with SIGKILL)")
+    presenter.types("+")
+    presenter.sees("eve was started)")
+    presenter.types("p")
+    presenter.sees("eve is paused (SIGSTOP)")
+    presenter.types("k")
+    presenter.sees("eve was killed with SIGKILL)")
+    presenter.types("k")
+    presenter.sees("there is no worker to kill")
+    presenter.types("q")
+    assert presenter.end() == 0
+
+
 IN_OTHER_LABS = [
     (1, "are at work"),
     (2, "alice waits at the broker"),
@@ -123,9 +164,9 @@ IN_OTHER_LABS = [
 
 
 @pytest.mark.parametrize(("lab", "moment"), IN_OTHER_LABS)
-def test_hands_are_laid_on_every_lab_and_the_room_sees_it(home, photos, lab, moment):
+def test_hands_are_laid_on_every_lab_and_the_room_sees_it(performance, photos, lab, moment):
     waits = HELP.format(last=script.read(course.lab(lab)).last)
-    presenter = Presenter(home, photos if lab == 6 else None, lab=lab)
+    presenter = performance(photos if lab == 6 else None, lab=lab)
     presenter.goes_on_until(moment, waits)
     presenter.types("p")
     presenter.sees("is paused (SIGSTOP)", "‖ PAUSED")
@@ -151,8 +192,8 @@ def test_a_terminal_that_becomes_too_small_says_so_until_it_is_large_enough(pres
     assert presenter.end() == 0
 
 
-def test_keys_are_heard_while_it_goes_on_by_itself(home, photos):
-    presenter = Presenter(home, photos, auto=True, speed=3)
+def test_keys_are_heard_while_it_goes_on_by_itself(performance, photos):
+    presenter = performance(photos, auto=True, speed=3)
     presenter.sees("are at work")
     presenter.types(f"{STEPS}\r")
     presenter.sees(f"step {STEPS} of {STEPS}")

@@ -96,6 +96,13 @@ WRONG = {
             r"No worker was killed\.",
         ),
     ),
+    "a list where a sorted set should be": Wrong(
+        5,
+        "sorted_set.py",
+        "redis.call('ZADD', KEYS[2], ARGV[1] + number, ARGV[2])",
+        "redis.call('LPUSH', KEYS[2], ARGV[2])",
+        (r"\[NOT SEEN\] .*\n.*WRONGTYPE",),
+    ),
     "nobody looks after the dead": Wrong(
         3,
         "recovery.py",

@@ -29,7 +29,7 @@ class AtMostOnce(Act):
         """SIGTERM, and nobody waits for the end."""
         for name in names:
             self._asked[name] = self.scene.history.now()
-            self.workers[name].terminate()
+            self.ask_to_stop(name)
 
     def do_await_end(self, *names: str) -> None:
         """Wait until they have ended."""

@@ -64,7 +64,7 @@ class Blocking(InLine):
                 continue  # it has gone home, and others need its place
             holds = worker.state != DEAD or worker.task in moment.elsewhere
             cells: list[Cell] = list(panels.worker_cells(worker, self.called, holds=holds))
-            if not moment.broker_up and not worker.task and worker.state != FROZEN:
+            if not moment.broker_up and not worker.task and worker.state not in (FROZEN, DEAD):
                 cells[1] = Words("✗ no broker", GONE)
             counts = (
                 panels.number(moment.commands(name), width=8),

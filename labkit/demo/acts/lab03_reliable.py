@@ -59,9 +59,6 @@ class Reliable(SideBySide):
 
     def do_count(self) -> str:
         """Wait until all is done, and judge: BRPOP may lose a task, and who was paused may do one once more."""
-        for name in self._late:
-            if self.workers[name].running:
-                self.workers[name].resume()
         told = super().do_count()
         verdict = self.verdict
         again = set(verdict.repeated_without_cause) - set(self._late.values())

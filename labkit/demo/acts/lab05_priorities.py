@@ -276,7 +276,7 @@ class Priorities(Act):
         """The monitor's numbers are those of the broker; nothing moves meanwhile."""
 
         def there() -> str:
-            with contextlib.suppress(LookupError, TypeError):
+            with contextlib.suppress(LookupError, TypeError, AttributeError):
                 waiting = self.monitor_said()["waiting"]
                 if all(count == self._depth(level) for level, count in waiting.items()):
                     return f"monitor.py: {', '.join(f'{level} {n:,}' for level, n in waiting.items())} wait"

@@ -61,7 +61,7 @@ class RabbitMQ(BrokerRestart):
         actor = self.workers[name]
         self._ended = self._at(name)
         had = actor.lane.unacknowledged()
-        actor.terminate()
+        self.ask_to_stop(name)
         cancels = lambda: any(e.verb == "basic.cancel" for e in self.scene.history.events(COMMAND, name))  # noqa: E731
         self.watch.until(lambda: cancels() or not actor.running, PATIENCE / 6)  # one may stop without it
         self.scene.work.release(self._ended)

@@ -30,7 +30,10 @@ def save(task, pdf):
 def work(broker, name):
     """Take one task after the other until told to stop; pause when there is none."""
     while not stopping.is_set():
-        body = broker.rpop(QUEUE)
+        try:
+            body = broker.rpop(QUEUE)
+        except (valkey.ConnectionError, valkey.TimeoutError):
+            body = None  # the broker is gone: the next look finds it back, or not
         if body is None:
             stopping.wait(POLL_SECONDS)  # whatever comes now has to wait
         else:

@@ -12,6 +12,7 @@ from labkit.grader.actor import Actor
 from labkit.grader.lane import AFTER, BEFORE, Command, Lane
 from labkit.grader.scene import Scene
 from labkit.grader.tasks import id_in
+from labkit.resp import ReplyError
 
 ROWS = 4
 ORDINALS = ("1st", "2nd", "3rd", "4th")
@@ -57,7 +58,7 @@ class Waits:
             with contextlib.suppress(OSError):
                 self._connection.close()
                 self._connection = self.scene.broker.connect()
-        except (ValueError, LookupError, TypeError):
+        except (ReplyError, ValueError, LookupError, TypeError):
             pass  # what lies there is no task with attempts
 
     def _now(self) -> float:

@@ -31,6 +31,7 @@ BAD_TASKS: dict[str, bytes | dict] = {
     "a task without an image": {"id": str(uuid.uuid4()), "operation": "rotate"},
     "an operation that does not exist": _asking(operation="sharpen"),
     "an image that is not there": _asking(image="noon.jpg"),
+    "a name that is too long for a file": _asking(image="dawn" * 100 + ".jpg"),
     "a file that is no image": _asking(image="notes.jpg"),
     "an image cut short": _asking(image="torn.jpg"),
     "a decompression bomb": _asking(image="bomb.png"),

@@ -29,6 +29,14 @@ def envelope(**fields: object) -> dict:
     } | fields
 
 
+def nested(deep: int) -> list:
+    """Lists in one another, so many."""
+    value = []
+    for _ in range(deep - 1):
+        value = [value]
+    return value
+
+
 def _without(field: str) -> dict:
     return {key: value for key, value in envelope().items() if key != field}
 
@@ -36,8 +44,14 @@ def _without(field: str) -> dict:
 BAD_TASKS: dict[str, bytes | dict] = {
     "a body that is not JSON": b"tell example.com that order 7 is paid",
     "bytes that are not UTF-8": b'{"id": "\xff\xfe\x00"}',
+    "UTF-16 in place of UTF-8": json.dumps(envelope()).encode("utf-16"),
+    "half of a character, as UTF-8 cannot say it": json.dumps(envelope(priority="?"))
+    .encode()
+    .replace(b"?", b"\xed\xa0\x80"),
+    "a byte order mark": json.dumps(envelope()).encode("utf-8-sig"),
     "a JSON list": b"[1, 2, 3]",
     "JSON nested 20,000 deep": b"[" * 20_000,
+    "data nested 100 deep": envelope(data={"url": FAR, "event": "order.paid", "payload": nested(100)}),
     "an object without an id": _without("id"),
     "a version that nobody knows": envelope(version=2),
     "a type that no handler knows": envelope(type="fax"),

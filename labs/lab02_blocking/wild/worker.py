@@ -46,7 +46,7 @@ def main():
             _, body = broker.blpop(QUEUE, timeout=0)  # 0: wait at no cost until there is a task
             handle(broker, name, body)
     except valkey.ConnectionError as error:
-        sys.exit(f"No broker at {VALKEY_URL}: {error}")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]}: {error}")
 
 
 if __name__ == "__main__":

@@ -100,4 +100,4 @@ if __name__ == "__main__":
         try:
             asyncio.run(fill(count))
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            sys.exit(f"No broker at {VALKEY_URL} ({error})")
+            sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error})")

@@ -98,7 +98,7 @@ async def main():
     try:
         await broker.ping()
     except BROKER_GONE as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     wait = RECONNECT_SECONDS
     while not stopping.is_set():
         try:

@@ -55,7 +55,9 @@ def main():
                     handle(broker, name, body)
         except GONE as error:
             if not ever:
-                sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+                sys.exit(
+                    f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up"
+                )
             stopping.wait(wait)
             wait = min(2 * wait, 5)
 

@@ -91,7 +91,7 @@ def main():
         for _ in range(asked.count):
             print(enqueue({"to": "ada@example.com", "subject": "Hello", "body": "Hello, Ada."})["id"])
     except redis.RedisError as error:
-        sys.exit(f"No broker at {VALKEY_URL}: {error}")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]}: {error}")
 
 
 if __name__ == "__main__":

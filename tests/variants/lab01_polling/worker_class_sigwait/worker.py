@@ -61,7 +61,7 @@ def main():
     try:
         worker.broker.ping()
     except redis.ConnectionError as error:
-        sys.exit(f"No broker at {worker.url} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {worker.url.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     worker.run()
 
 

@@ -36,7 +36,7 @@ def main():
             seen = {"per_second": (seen["done"] - before["done"]) / (ended - began), **seen}
             print(json.dumps(seen) if asked.json else seen, flush=True)
     except GONE as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     except KeyboardInterrupt:
         pass
 

@@ -88,7 +88,7 @@ def main():
     try:
         worker.broker.ping()
     except GONE as error:
-        sys.exit(f"No broker at {url} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {url.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     worker.run(sys.argv[1] if len(sys.argv) > 1 else f"{socket.gethostname()}-{os.getpid()}")
 
 

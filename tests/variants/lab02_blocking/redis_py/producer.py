@@ -30,7 +30,7 @@ def main():
     try:
         redis.Redis.from_url(VALKEY_URL).lpush(QUEUE, *map(json.dumps, tasks))
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
 
 
 if __name__ == "__main__":

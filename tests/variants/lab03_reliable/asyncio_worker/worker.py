@@ -67,7 +67,7 @@ async def main():
     try:
         await broker.ping()
     except BROKER_GONE as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     housekeeper = asyncio.create_task(keep_house(broker, name))
     while not stopping.is_set():
         try:

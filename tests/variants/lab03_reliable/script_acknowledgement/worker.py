@@ -88,7 +88,7 @@ def main():
     try:
         broker.ping()
     except BROKER_GONE as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     over = threading.Event()  # not before the last task is finished: until then we must not look dead
     housekeeper = start_keeping_house(broker, name, over)
     while not stopping.is_set():

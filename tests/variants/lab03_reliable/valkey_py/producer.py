@@ -66,7 +66,7 @@ def main():
                 enqueue_when_there_is_room(broker, task)
             print(f"queued {task['id']}  {operation} {photo}", flush=True)
     except (valkey.ConnectionError, valkey.TimeoutError) as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     except KeyboardInterrupt:
         sys.exit("stopped")
 

@@ -132,7 +132,9 @@ class Worker:
         try:
             await self.broker.ping()
         except BROKER_GONE as error:
-            sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+            sys.exit(
+                f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up"
+            )
         helpers = [
             asyncio.create_task(self.keep(self.promote, BLOCK_SECONDS)),
             asyncio.create_task(self.keep(self.look_after_leases, LEASE_SECONDS / 3)),

@@ -69,4 +69,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main(*sys.argv[1:]))
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")

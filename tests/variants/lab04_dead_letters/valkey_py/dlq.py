@@ -110,7 +110,7 @@ def main():
     try:
         sys.exit(asked.do(broker, asked))
     except (valkey.ConnectionError, valkey.TimeoutError) as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
 
 
 if __name__ == "__main__":

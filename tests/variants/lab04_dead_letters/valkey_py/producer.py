@@ -31,7 +31,7 @@ def main():
             enqueue(broker, task)
             print(f"queued {task['id']}  {asked.event} for {asked.url}", flush=True)
     except (valkey.ConnectionError, valkey.TimeoutError) as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     except KeyboardInterrupt:
         sys.exit("stopped")
 

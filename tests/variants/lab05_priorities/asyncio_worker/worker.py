@@ -121,7 +121,7 @@ async def main():
     try:
         await broker.ping()
     except BROKER_GONE as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     if worker.policy == "reliable":
         keeper = recovery.start_keeping_house(house, worker.name, worker.over)
     await worker.run(broker, house)

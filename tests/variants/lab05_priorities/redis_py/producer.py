@@ -40,7 +40,7 @@ def main():
             POLICIES[asked.policy].enqueue(broker, asked.level, json.dumps(task))
             print(f"queued {task['id']}  {asked.level}  {task['subject']}", flush=True)
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     except KeyboardInterrupt:
         sys.exit("stopped")
 

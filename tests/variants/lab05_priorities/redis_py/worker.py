@@ -81,7 +81,7 @@ def main():
     try:
         broker.ping()
     except BROKER_GONE as error:
-        sys.exit(f"No broker at {VALKEY_URL} ({error}). Start one with: ./lab broker up")
+        sys.exit(f"No broker at {VALKEY_URL.rpartition('@')[2]} ({error}). Start one with: ./lab broker up")
     over = threading.Event()
     if policy is reliable:
         housekeeper = threading.Thread(target=keep_house, args=(broker, name, over), daemon=True)
