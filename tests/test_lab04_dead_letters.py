@@ -519,8 +519,27 @@ def test_a_killed_broker_loses_nothing(stage):
 
 @pytest.mark.check(points=3, after="a_killed_worker_loses_nothing", todo=11)
 def test_a_killed_helper_loses_nothing(stage):
-    """A worker killed while it takes over from another loses nothing"""
+    """A worker killed or cut off while it takes over from another loses nothing"""
+
+    def cut_off(_):
+        scene = stage.scene("bob loses his connections when he has just taken over task 1, and lives on")
+        scene.settings = QUICK
+        scene.work.hold()
+        first, second = scene.push(2)
+        alice = scene.start("worker.py", "alice", LEASE_SECONDS=0.3)
+        scene.wait_started(first)
+        hold = scene.lie_in_wait("bob", OnceHanded(scene, first.number, longest=60))
+        bob = scene.start("worker.py", "bob")
+        scene.wait_started(second)
+        alice.kill()
+        scene.wait(hold.reached.is_set, within=4)
+        bob.lose_connections()
+        hold.release()
+        scene.work.release()
+        scene.wait_done(quiet=5)
+
     expect_nothing_lost_by_a_killed_helper(stage, QUICK, "LEASE_SECONDS", calm=until_done)
+    stage.play_each([0], cut_off)
 
 
 @pytest.mark.check(points=3, after="a_killed_worker_loses_nothing", todo=11)

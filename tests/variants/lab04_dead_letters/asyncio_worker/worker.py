@@ -54,7 +54,7 @@ class Worker:
     def __init__(self, name):
         self.name, self.mine = name, processing(name)
         self.broker = redis.Redis.from_url(VALKEY_URL)
-        self.stopping, self.over = asyncio.Event(), asyncio.Event()
+        self.stopping, self.over, self.cut_off = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.since = None  # when the work in hand began
 
     async def renew(self):
@@ -97,19 +97,27 @@ class Worker:
             await self.broker.eval(ACKNOWLEDGE, 2, self.mine, DONE, body)
         await self.renew()
 
-    async def work(self):
-        await self.renew()
+    async def look_back(self):
+        self.cut_off.clear()
         for body in await self.broker.lrange(self.mine, 0, -1):
             await self.failed(body, LeaseLost("the connection was lost"))
+
+    async def work(self):
+        await self.renew()
+        await self.look_back()
         while not self.stopping.is_set():
+            if self.cut_off.is_set():
+                await self.look_back()
             if body := await self.broker.blmove(QUEUE, self.mine, BLOCK_SECONDS, "RIGHT", "LEFT"):
                 await self.handle(body)
 
     async def keep(self, house, every):
         """Do this again and again; what goes wrong with the connection is for work() to mend."""
         while not self.over.is_set():
-            with contextlib.suppress(BROKER_GONE):
+            try:
                 await house()
+            except BROKER_GONE:
+                self.cut_off.set()
             with contextlib.suppress(TimeoutError):  # cancel() may get lost in the client
                 await asyncio.wait_for(self.over.wait(), every)
 

@@ -4,7 +4,7 @@ import math
 import os
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import valkey
 from failures import dead_letter, failed
@@ -59,14 +59,17 @@ class Housekeeper(threading.Thread):
         self.broker, self.worker = broker, name
         self.since = math.inf  # when the work in hand began
         self.over = threading.Event()
+        self.cut_off = threading.Event()  # it lost its connection: in the middle of a take-over, perhaps
 
     def run(self):
         while not self.over.wait(LEASE_SECONDS / 3):
             if time.monotonic() - self.since > WORK_SECONDS:
                 continue  # the worker hangs: its lease ends, and another takes its task
-            with suppress(valkey.ValkeyError):  # the worker's own loop meets the same error, and reconnects
+            try:
                 renew(self.broker, self.worker)
                 recover(self.broker, self.worker)
+            except valkey.ValkeyError:  # we try again at the next turn
+                self.cut_off.set()
 
     @contextmanager
     def watching(self):

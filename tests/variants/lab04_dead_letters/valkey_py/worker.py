@@ -45,13 +45,21 @@ def handle(broker, name, body):
         print(f"{name}: {task['id']} {'is delivered' if ours else 'was taken away'}", flush=True)
 
 
+def look_back(broker, name):
+    """Give up what a lost connection left in this worker's list: nobody works on it, and no other may take it."""
+    for body in broker.lrange(processing(name), 0, -1):
+        give_up(broker, name, body, LeaseLost(f"{name} lost its connection with this task in hand"))
+
+
 def work(broker, name, housekeeper):
     """Take and handle one task after the other until told to stop; promote what is due, once in BLOCK_SECONDS."""
     renew(broker, name)  # before the first take: a list without a lease is anybody's
-    for body in broker.lrange(processing(name), 0, -1):
-        give_up(broker, name, body, LeaseLost(f"{name} lost its connection with this task in hand"))
+    look_back(broker, name)
     promoted = 0.0
     while not stopping.is_set():
+        if housekeeper.cut_off.is_set():
+            housekeeper.cut_off.clear()
+            look_back(broker, name)
         if time.monotonic() - promoted >= BLOCK_SECONDS:
             promoted = time.monotonic()
             promote(broker)
