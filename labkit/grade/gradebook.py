@@ -5,6 +5,7 @@ Of each submission only a row is kept here, and of each mistake one story: memor
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from labkit.grader.record import replace
 from labkit.grader.schedule import INFRASTRUCTURE, PASSED, TIMED_OUT
 from labkit.grader.words import clean, counted
 
+AFTER_A_SEPARATOR = re.compile(r";(?=\s*[=+\-@])")
 BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 LONGEST_LOOK = 200
 FORMATS_FIRST = ("html", "markdown")  # of the reports that a link may lead to
@@ -152,10 +154,13 @@ class Gradebook:
 
 
 def _cell(value: object) -> object:
-    """A cell that a spreadsheet takes for text: no formula can begin in what somebody has handed in."""
+    """A cell that a spreadsheet takes for text: no formula can begin in what somebody has handed in.
+
+    Nor after a semicolon in it: where the comma is a decimal sign, that is what parts the cells for a spreadsheet.
+    """
     if not isinstance(value, str):
         return value
-    text = clean(value).replace("\n", " ")
+    text = AFTER_A_SEPARATOR.sub(r";'", clean(value).replace("\n", " "))
     return f"'{text}" if text.lstrip().startswith(BEGINS_A_FORMULA) or value.startswith("\t") else text
 
 

@@ -31,6 +31,7 @@ from labkit.stubs import originals
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)|[A-Za-z0-9._-]+(@[A-Za-z0-9._-]+)?:[^/\\]")
 SECRET = re.compile(r"(?<=://)[^/]*@(?=[^/@]+(/|$))")
 LONGEST_NAME = 64
+DEEPEST = 100  # folders in folders
 TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 ENDINGS = (*(f".tar.{kind}" for kind in ("gz", "xz", "bz2")), ".tgz", ".tar", ".zip", ".git")
 
@@ -183,6 +184,10 @@ def _files_of(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         links = [name for name in folders if Path(parent, name).is_symlink()]
         folders[:] = sorted(name for name in folders if not _passed_over(name) and name not in links)
+        if (
+            folders and len(Path(parent).relative_to(folder).parts) >= DEEPEST
+        ):  # os.walk ends with a RecursionError
+            raise BadSource(f"it holds folders more than {DEEPEST} deep; name the folder of the labs")
         for name in sorted(files + links):
             if not _passed_over(name):
                 count += 1

@@ -374,7 +374,7 @@ def environment(**more):
 def test_no_cell_is_a_formula(tmp_path, out):
     def grade(source, name, request, out):
         (out / name).mkdir(parents=True)
-        return a_grade('=HYPERLINK("http://x","y")', name, [], notes=["+1 or\t@SUM(1)"]) | {
+        return a_grade('=HYPERLINK("http://x","y")', name, [], notes=["+1 or\t@SUM(1); =1+1;@SUM(1)"]) | {
             "outcome": "failed"
         }
 
@@ -385,6 +385,7 @@ def test_no_cell_is_a_formula(tmp_path, out):
             row
         )
         assert row["source"].startswith("'=")
+        assert not any(re.search(r";\s*[=+\-@]", cell) for cell in row.values()), row
 
 
 class Page(html.parser.HTMLParser):

@@ -11,8 +11,10 @@ import pytest
 from demonstration import Demo, Terminal, family_of
 
 from labkit import course
+from labkit.demo import presenter as presenting
 from labkit.demo import script
 from labkit.demo.presenter import HELP
+from labkit.demo.stage import PlainStage
 
 STEPS = script.read(course.lab(3)).last
 WAITS = HELP.format(last=STEPS)
@@ -125,16 +127,38 @@ def test_hands_are_laid_on_workers_and_broker_and_a_step_sets_all_anew(presenter
     assert presenter.demo.leaves_nothing(family)
 
 
-def test_a_number_that_waits_for_enter_stays_told(presenter):
-    presenter.sees(f"step 1 of {STEPS}")
-    presenter.types("\r2")
-    presenter.sees(
-        "to step 2: Enter; Esc: stay here", f"step 2 of {STEPS}", "to step 2: Enter; Esc: stay here"
-    )
-    presenter.types("\x7f")
-    presenter.sees(WAITS)
-    presenter.types("q")
-    assert presenter.end() == 0
+class Typed(PlainStage):
+    """A stage on which these keys are typed; it notes what it was told to say of them."""
+
+    def __init__(self):
+        super().__init__(lambda: 0.0)
+        self.keys, self.told = "", ""
+
+    def typed(self):
+        keys, self.keys = self.keys, ""
+        return keys
+
+    def prompt(self, words):
+        self.told = words
+
+
+def test_a_number_that_waits_for_enter_stays_told():
+    stage = Typed()
+    keys = presenting.Presenter(stage, STEPS, auto=False)
+    stage.keys = "2"
+    keys.look()
+    for _ in range(2):
+        assert stage.told == "to step 2: Enter; Esc: stay here"
+        keys.tell("")  # the stage waits for a key now
+    stage.keys = "\x7f"
+    keys.look()
+    assert stage.told == WAITS
+    stage.keys = "\r"
+    keys.look()
+    assert keys.goes_on()
+    stage.keys = "2\r"
+    with pytest.raises(presenting.Jump, match="step 2"):
+        keys.look()
 
 
 def test_who_is_paused_can_be_killed_and_one_more_comes_under_a_new_name(presenter):

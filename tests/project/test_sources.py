@@ -397,6 +397,12 @@ def test_a_folder_of_very_many_files_is_refused(tmp_path, into, monkeypatch):
     refused(into, into, "more than 20 files")
 
 
+def test_folders_in_folders_without_end_are_refused(tmp_path, into):
+    (tmp_path / "into" / "worker.py").touch()
+    (tmp_path / "into" / "/".join(["d"] * 110)).mkdir(parents=True)
+    refused(into, into, "more than 100 deep")
+
+
 # ---- digests and names -----------------------------------------------------------------------------------------
 
 
