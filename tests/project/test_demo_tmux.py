@@ -395,7 +395,7 @@ def test_a_terminal_that_is_too_small_has_plain_lines_and_is_told_why(room):
     words = f"{stages.NOT_LIVE} needs a terminal of 80 × 24 characters, and this has 70 × 24"
     assert stage.said.read_text() == f"lab: {words}\n"
     family = stage.processes()
-    stage.types("C-c")
+    os.kill(stage.pid, signal.SIGINT)
     assert stage.status() == 128 + signal.SIGINT
     assert stage.leaves_nothing(family)
 
